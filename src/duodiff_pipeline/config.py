@@ -1,0 +1,220 @@
+"""The typed parameters: every key of conf/*/parameters.yml, its meaning, unit and bounds.
+
+The whole tree is validated before any node runs; what is unknown or out of bounds is refused.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .diffusion.noise import NoiseKind, NoiseSchedule
+from .diffusion.solvers import Solver, SolverName
+from .errors import InputError
+
+
+class Settings(BaseModel):
+    """Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Noise(Settings):
+    """The training noise schedule."""
+
+    kind: NoiseKind = Field(description="linear (Ho et al. 2020) or cosine (Nichol & Dhariwal 2021)")
+    timesteps: int = Field(ge=2, le=100_000, description="T, number of training timesteps")
+
+    def schedule(self) -> NoiseSchedule:
+        return NoiseSchedule(self.kind, self.timesteps)
+
+
+class HardwareSettings(Settings):
+    """Where the work runs."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(description="Lightning's accelerator; sampling follows it")
+    devices: int = Field(ge=1, le=1, description="devices of one training")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(description="Lightning's precision of training")
+    threads: int | None = Field(ge=1, description="CPU threads of PyTorch; null leaves its default")
+
+
+class DataPreparation(Settings):
+    """Where the images come from."""
+
+    source: Literal["digits", "idx"] = Field(description="digits: embedded in scikit-learn; idx: a folder of the MNIST family")
+    folder: str | None = Field(description="folder with the four IDX files, gzipped or not; null for digits")
+    held_out_share: float = Field(gt=0, lt=1, description="share of digits held out; IDX files bring their own split")
+
+    @model_validator(mode="after")
+    def _folder_belongs_to_idx(self) -> "DataPreparation":
+        if (self.source == "idx") != (self.folder is not None):
+            raise ValueError("folder is needed for source idx, and only there")
+        return self
+
+
+class MetricReference(Settings):
+    """The feature extractor, a classifier trained on the training split, and the floor."""
+
+    features: int = Field(ge=2, le=4096, description="D, width of the penultimate layer")
+    width: int = Field(ge=1, le=1024, description="channels of the first convolution")
+    steps: int = Field(ge=1, description="training steps")
+    batch_images: int = Field(ge=1, description="images a training step")
+    learning_rate: float = Field(gt=0, description="AdamW's peak learning rate")
+    floor_repeats: int = Field(ge=2, description="random training subsets whose distance makes the floor")
+
+
+class Backbone(Settings):
+    """One U-ViT and how long it is trained."""
+
+    patch: int = Field(ge=1, description="side of a patch, pixels")
+    width: int = Field(ge=1, description="D, width of a token")
+    depth: int = Field(ge=1, description="L, blocks, odd")
+    heads: int = Field(ge=1, description="attention heads")
+    steps: int = Field(ge=1, description="training steps")
+
+
+class Training(Settings):
+    """How backbones and early exits are optimised."""
+
+    batch_images: int = Field(ge=1, description="images a step")
+    learning_rate: float = Field(gt=0, description="AdamW's peak learning rate")
+    warmup_steps: int = Field(ge=0, description="steps of linear warm-up; a cosine to 0 follows")
+    weight_decay: float = Field(ge=0, description="AdamW's weight decay")
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(description="AdamW's betas")
+    clip_norm: float = Field(gt=0, description="largest gradient norm")
+    ema_decay: float = Field(ge=0, lt=1, description="decay a step of the averaged weights")
+    predicts: Literal["noise", "image"] = Field(description="what the networks' last layer puts out; the noise is derived from it")
+    min_snr_gamma: float | None = Field(gt=0, description="gamma of min-SNR loss weights (arXiv 2303.09556); null weighs all timesteps alike")
+    flip: bool = Field(description="mirror images at random")
+    checkpoint_every_steps: int = Field(ge=1, description="steps between checkpoints")
+    observe_every_steps: int = Field(ge=1, description="steps between points of the loss curve and sample grids")
+
+
+class EarlyExit(Settings):
+    """Heads and probes on a frozen backbone."""
+
+    backbone: str = Field(description="the backbone that gets early exits")
+    steps: int = Field(ge=1, description="training steps")
+
+
+class SolverSettings(Settings):
+    """A solver by name and number of steps."""
+
+    name: SolverName = Field(description="ddpm, ddim or dpmsolver++")
+    steps: int = Field(ge=1, description="S, solver steps")
+    eta: float = Field(default=0.0, ge=0, le=1, description="noise of ddim; 0 is deterministic")
+
+    def solver(self) -> Solver:
+        return Solver(self.name, self.steps, self.eta)
+
+
+class Sampling(Settings):
+    """How images are generated everywhere."""
+
+    micro_batch_images: int = Field(ge=1, description="images sampled at once, part of every record")
+
+
+class ExitStatistics(Settings):
+    """Sampling with the adaptive denoiser to see where it exits."""
+
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1, description="uncertainties at which to exit")
+    solver: SolverSettings
+    images: int = Field(ge=8, description="images sampled for each threshold")
+    seed: int = Field(ge=0, description="key of their noise")
+
+
+class TimestepClustering(Settings):
+    """Candidate edges."""
+
+    draws: int = Field(ge=10, description="Monte-Carlo draws of the optimal-denoiser similarity")
+    nodes: int = Field(ge=4, description="timesteps of the pairwise similarity matrix")
+    node_draws: int = Field(ge=1, description="draws at every node of that matrix")
+    etas: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, description="eta: largest difference that counts as equal, in the data range [-1, 1]")
+    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1, description="alpha: mean similarity a stage must keep")
+
+
+class SwitchSearch(Settings):
+    """The Optuna study over switch, edges, solver and steps."""
+
+    n_trials: int = Field(ge=1, description="trials in all; a larger number extends the study")
+    images: int | None = Field(ge=2, description="images a trial; null takes as many as are held out")
+    seed: int = Field(ge=0, description="key of the noise all trials share, and of the sampler")
+    solvers: tuple[SolverName, ...] = Field(min_length=1, description="solvers to choose from")
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, description="numbers of solver steps to choose from")
+    first: str = Field(description="backbone of the noisy stage")
+    last: str = Field(description="backbone of the stage that ends at the data, or of all timesteps")
+
+
+class Evaluation(Settings):
+    """The final measurement on fresh seeds."""
+
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=5, description="one seed a block of images")
+    images: int | None = Field(ge=2, description="images a block; null takes as many as are held out")
+    solver: SolverSettings
+    schedules: int = Field(ge=1, description="schedules of the search's front to evaluate")
+    exit_thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(description="AdaDiff thresholds to evaluate")
+    middle: str | None = Field(description="backbone of the control of middle depth, or null")
+    grid_images: int = Field(ge=1, description="images of a sample grid")
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "Evaluation":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds repeat: blocks must be disjoint")
+        return self
+
+
+class Parameters(Settings):
+    """The whole tree."""
+
+    seed: int = Field(ge=0, description="key of the split, of weights and of training")
+    hardware: HardwareSettings
+    noise: Noise
+    sampling: Sampling
+    data_preparation: DataPreparation
+    metric_reference: MetricReference
+    training: Training
+    backbones: dict[str, Backbone] = Field(min_length=2)
+    early_exit: EarlyExit
+    exit_statistics: ExitStatistics
+    timestep_clustering: TimestepClustering
+    switch_search: SwitchSearch
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Parameters":
+        named = {
+            "early_exit.backbone": self.early_exit.backbone,
+            "switch_search.first": self.switch_search.first,
+            "switch_search.last": self.switch_search.last,
+            "evaluation.middle": self.evaluation.middle,
+        }
+        for key, name in named.items():
+            if name is not None and name not in self.backbones:
+                raise ValueError(f"{key} is {name!r}, but the backbones are {sorted(self.backbones)}")
+        if set(self.evaluation.seeds) & {self.switch_search.seed, self.exit_statistics.seed}:
+            raise ValueError("evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed")
+        return self
+
+
+def validate(raw: dict[str, Any]) -> Parameters:
+    """The typed tree; raises InputError with one line that names the first wrong key and what is allowed."""
+    try:
+        return Parameters.model_validate(raw)
+    except ValidationError as error:
+        first, *others = error.errors()
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            siblings = _keys_beside(first["loc"])
+            reason = f"unknown parameter; here stand {', '.join(siblings)}"
+        else:
+            reason = first["msg"].removeprefix("Value error, ") + ("" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}")
+        more = f" (and {len(others)} more)" if others else ""
+        raise InputError(f"parameters: {f'{key}: ' if key else ''}{reason}{more}") from None
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed in the section that holds the key at `location`."""
+    model: Any = Parameters
+    for part in location[:-1]:
+        annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
+        model = annotation
+    return sorted(model.model_fields)

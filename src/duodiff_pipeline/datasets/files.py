@@ -1,0 +1,122 @@
+"""Kedro datasets: every one is a single file that appears whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.io import AbstractDataset
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import load_tensors, save_tensors, whole_file
+from ..images.pack import ImagePack
+from ..metrics.classifier import FeatureClassifier
+from ..metrics.reference import ReferenceStatistics
+from ..networks.files import StoredNetwork
+
+
+class FileDataset(AbstractDataset[Any, Any]):
+    """A file by path; subclasses say how to read and write it."""
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self.path = Path(filepath)
+        self.metadata = metadata
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self.path)}
+
+    def _exists(self) -> bool:
+        return self.path.is_file()
+
+
+class Json(FileDataset):
+    """A JSON value, indented, keys in the order given."""
+
+    def load(self) -> Any:
+        return json.loads(_read(self.path))
+
+    def save(self, data: Any) -> None:
+        with whole_file(self.path) as beside:
+            beside.write_text(json.dumps(data, indent=2) + "\n")
+
+
+class Text(FileDataset):
+    """A text, such as an HTML page."""
+
+    def load(self) -> str:
+        return _read(self.path).decode()
+
+    def save(self, data: str) -> None:
+        with whole_file(self.path) as beside:
+            beside.write_text(data)
+
+
+class Table(FileDataset):
+    """A pandas table in parquet."""
+
+    def load(self) -> pd.DataFrame:
+        _read(self.path)
+        return pd.read_parquet(self.path)
+
+    def save(self, data: pd.DataFrame) -> None:
+        with whole_file(self.path) as beside:
+            data.to_parquet(beside, index=False)
+
+
+class ImagePackFile(FileDataset):
+    """An `ImagePack`."""
+
+    def load(self) -> ImagePack:
+        return ImagePack.load(self.path)
+
+    def save(self, data: ImagePack) -> None:
+        data.save(self.path)
+
+
+class Extractor(FileDataset):
+    """A `FeatureClassifier`."""
+
+    def load(self) -> FeatureClassifier:
+        return FeatureClassifier.load(self.path)
+
+    def save(self, data: FeatureClassifier) -> None:
+        data.save(self.path)
+
+
+class Images(FileDataset):
+    """Images (N, C, H, W) uint8 by name."""
+
+    def load(self) -> dict[str, Tensor]:
+        return load_tensors(self.path, "images")[1]
+
+    def save(self, data: dict[str, Tensor]) -> None:
+        save_tensors(self.path, "images", {}, data)
+
+
+class Network(FileDataset):
+    """A `StoredNetwork` of any kind this project makes."""
+
+    def load(self) -> StoredNetwork:
+        from .builders import BUILDERS
+
+        return StoredNetwork.load(self.path, BUILDERS)
+
+    def save(self, data: StoredNetwork) -> None:
+        data.save(self.path)
+
+
+class Reference(FileDataset):
+    """`ReferenceStatistics`."""
+
+    def load(self) -> ReferenceStatistics:
+        return ReferenceStatistics.load(self.path)
+
+    def save(self, data: ReferenceStatistics) -> None:
+        data.save(self.path)
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: run the pipeline that makes it first")
+    return path.read_bytes()

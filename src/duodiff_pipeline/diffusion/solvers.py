@@ -1,0 +1,82 @@
+"""Solvers: diffusers' schedulers behind one adapter, chosen by name and number of steps.
+
+What the libraries default differently is explicit here: timesteps are spaced 'trailing' (Lin et al. 2024,
+arXiv 2305.08891: the first evaluation is at T-1, the last step lands on clean data), predicted images are not clipped.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ..errors import InputError
+from .noise import NoiseSchedule
+
+SolverName = Literal["ddpm", "ddim", "dpmsolver++"]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A solver by name and number of steps S.
+
+    ddpm: ancestral sampling with the posterior variance (Ho et al. 2020, arXiv 2006.11239, eq. 7).
+    ddim: Song et al. 2021 (arXiv 2010.02502, eq. 12 and 16); eta scales the noise, 0 is deterministic.
+    dpmsolver++: second-order multistep (Lu et al. 2022, arXiv 2211.01095), deterministic.
+    """
+
+    name: SolverName
+    steps: int
+    eta: float = 0.0
+
+    def start(self, noise: NoiseSchedule) -> "SolverRun":
+        """A fresh run; multistep solvers keep their history in it.
+
+        Raises InputError where the steps are not within 1..T.
+        """
+        if not 1 <= self.steps <= noise.timesteps:
+            raise InputError(f"solver steps {self.steps} must lie within 1..{noise.timesteps}")
+        return SolverRun(self, noise)
+
+    def grid(self, noise: NoiseSchedule) -> tuple[float, ...]:
+        """The timestep of every evaluation, noise to data; its length is the NFE."""
+        return self.start(noise).grid
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}(eta={self.eta:g})" if self.name == "ddim" and self.eta else self.name
+
+
+class SolverRun:
+    """One pass of a solver over one batch."""
+
+    def __init__(self, solver: Solver, noise: NoiseSchedule) -> None:
+        # diffusers takes seconds to import; only sampling needs it
+        from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import (
+            DPMSolverMultistepScheduler,
+        )
+
+        common: dict[str, Any] = {"num_train_timesteps": noise.timesteps, "trained_betas": noise.betas, "timestep_spacing": "trailing"}
+        if solver.name == "dpmsolver++":
+            self._scheduler = DPMSolverMultistepScheduler(**common, solver_order=2, final_sigmas_type="zero")
+            self.eta = 0.0
+        else:
+            # ddpm is ddim at eta = 1, and of diffusers' two only that one takes noise drawn outside
+            self._scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
+            self.eta = 1.0 if solver.name == "ddpm" else solver.eta
+        self._scheduler.set_timesteps(solver.steps)
+        self.grid = tuple(float(n) for n in self._scheduler.timesteps)
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
+    def step(self, eps: Tensor, evaluation: int, x: Tensor, noise: Tensor | None) -> Tensor:
+        """x after evaluation i, from the noise eps predicted there; all (N, C, H, W).
+
+        noise: standard normal like x where the run is `stochastic`, else None.
+        """
+        options = {"eta": self.eta, "variance_noise": noise} if self.stochastic else {}
+        timestep = self._scheduler.timesteps[evaluation]
+        stepped: Tensor = self._scheduler.step(eps, timestep, x, return_dict=False, **options)[0]
+        return stepped

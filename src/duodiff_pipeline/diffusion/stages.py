@@ -1,0 +1,82 @@
+"""Stage schedules: which denoiser serves which timesteps. The one definition of "switch".
+
+Symbols: e_1 > e_2 > ... edges on the timestep axis; stage j (0-based, noise to data) serves e_j > n >= e_{j+1}
+with e_0 = T and e_K = 0; k is the number of evaluations that the first stage serves.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from ..errors import InputError
+from .noise import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class StageSchedule:
+    """A partition of the timesteps 0..T-1 into stages, ordered from noise to data.
+
+    edges: K-1 timesteps in descending order; serves: the names of the K denoisers, noise to data.
+
+    Raises InputError where edges ascend, repeat or leave 0..T, or where names and edges do not match in number.
+    """
+
+    edges: tuple[float, ...]
+    serves: tuple[str, ...]
+    noise: NoiseSchedule
+
+    def __post_init__(self) -> None:
+        if len(self.serves) != len(self.edges) + 1:
+            raise InputError(f"{len(self.edges)} edges make {len(self.edges) + 1} stages, but {len(self.serves)} denoisers are named")
+        if any(a <= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            raise InputError(f"edges {list(self.edges)} must descend: stages are ordered from noise to data")
+        if any(not 0 <= e <= self.noise.timesteps for e in self.edges):
+            raise InputError(f"edges {list(self.edges)} must lie within 0..{self.noise.timesteps}")
+
+    @classmethod
+    def from_switch(cls, k: int, grid: Sequence[float], serves: tuple[str, str], noise: NoiseSchedule) -> "StageSchedule":
+        """Two stages of which the first serves the first k evaluations of a solver's `grid` of timesteps.
+
+        Evaluations at equal timesteps are never split: k then rounds up, with a warning.
+        Raises InputError where k is not within 0..len(grid).
+        """
+        if not 0 <= k <= len(grid):
+            raise InputError(f"switch k = {k} must lie within 0..{len(grid)}, the evaluations this solver makes")
+        wanted = k
+        while 0 < k < len(grid) and grid[k] == grid[k - 1]:
+            k += 1
+        if k != wanted:
+            warnings.warn(f"switch k = {wanted} would split evaluations at one timestep; it is rounded up to {k}", stacklevel=2)
+        if k == 0:
+            edge = float(noise.timesteps)
+        elif k == len(grid):
+            edge = 0.0
+        else:
+            edge = (grid[k - 1] + grid[k]) / 2
+        return cls((edge,), serves, noise)
+
+    def stage(self, timestep: float) -> int:
+        """The stage that serves an evaluation at `timestep`."""
+        return sum(edge > timestep for edge in self.edges)
+
+    def assignment(self, grid: Sequence[float]) -> tuple[str, ...]:
+        """Who serves every evaluation of a solver's grid: what the schedule comes to there."""
+        return tuple(self.serves[self.stage(n)] for n in grid)
+
+    def switch(self, grid: Sequence[float]) -> int:
+        """k: the number of evaluations of a solver's grid that the first stage serves."""
+        return sum(self.stage(n) == 0 for n in grid)
+
+    def stage_range(self, j: int) -> tuple[float, float]:
+        """The half-open range [low, high) of timesteps that stage j serves."""
+        bounds = (float(self.noise.timesteps), *self.edges, 0.0)
+        return bounds[j + 1], bounds[j]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "StageSchedule":
+        raw = json.loads(text)
+        return cls(tuple(raw["edges"]), tuple(raw["serves"]), NoiseSchedule(**raw["noise"]))

@@ -1,0 +1,75 @@
+"""Files that appear whole or not at all, and what identifies their content."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .errors import InputError
+
+# One key: safetensors writes several metadata keys in an order that changes from process to process.
+_METADATA_KEY = "duodiff_pipeline"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the name of `path` once it is safely on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        with beside.open("rb+") as written:
+            os.fsync(written.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def content_sha256(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of a JSON-able header and of the names, types, shapes and bytes of tensors, in hexadecimal."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        array = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def save_tensors(path: Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write one safetensors file that says what kind of thing it holds; equal content gives equal bytes."""
+    metadata = {"kind": kind, "header": header, "sha256": content_sha256(header, tensors)}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path) as beside:
+        save_file(contiguous, beside, {_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+
+
+def load_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the (memory-mapped) tensors that `save_tensors` wrote to `path` as `kind`.
+
+    Raises InputError, naming the file, where it is missing, not safetensors, of another kind, or not what was written.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
+            found = metadata.get("kind", "foreign")
+            if found != kind:
+                raise InputError(f"{path} is not a {kind} file but a {found} file")
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: run the pipeline that makes it first") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a {kind} file: it is damaged or no safetensors file") from error
+    if content_sha256(metadata["header"], tensors) != metadata["sha256"]:
+        raise InputError(f"{path} is damaged: its content does not have the sha256 that it states")
+    return metadata["header"], tensors
+
+
+def sha256_of_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

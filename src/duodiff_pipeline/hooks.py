@@ -1,0 +1,67 @@
+"""What happens around a run: parameters are validated whole before any node, and the run is tracked."""
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog, MemoryDataset
+
+from . import pipeline_registry, tracking
+from .config import validate
+from .files import sha256_of_json
+from .provenance import git_state
+from .workdir import code_version
+
+logger = logging.getLogger(__name__)
+
+
+class ExperimentHooks:
+    """One instance serves one run."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        self.project = context.project_path
+        self.environment = context.env or "base"
+        self.raw = context.config_loader["parameters"]
+        parameters = validate(self.raw)
+        self.experiment = context.config_loader["globals"]["experiment"]
+        if parameters.hardware.threads is not None:
+            torch.set_num_threads(parameters.hardware.threads)
+        pipeline_registry.use_parameters(self.raw)
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        catalog["work_folder"] = MemoryDataset(self.project / "data" / ".work" / self.experiment, copy_mode="assign")
+        catalog["environment"] = MemoryDataset(self.environment)
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: DataCatalog) -> None:
+        key = sha256_of_json({"parameters": self.raw, "environment": self.environment, "code": code_version(["."])})[:16]
+        name = f"{self.environment} {datetime.now():%Y-%m-%d %H:%M}"
+        run = tracking.start(self.project, self.experiment, key, name)
+        git = git_state(self.project)
+        run.set_tags({"environment": self.environment, "git_commit": git["commit"], "git_dirty": str(git["dirty"])})
+        run.log_params(self.raw)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        if dataset_name == "train_images":
+            tracking.current().set_tags({"data_sha256": data.sha256})
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Any) -> None:
+        if "report" in pipeline.outputs() | pipeline.datasets():
+            tracking.current().log_folder(self.report_folder)
+        tracking.current().end()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        tracking.current().end("FAILED")
+
+    @property
+    def report_folder(self) -> Path:
+        return Path(self.project) / "data" / "08_reporting" / self.experiment

@@ -1,0 +1,68 @@
+"""The metric record: a value together with everything without which it means nothing."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+# What must agree before two values may be set side by side.
+_COMPARABLE = ("name", "extractor_sha256", "reference_sha256", "n_reference", "n_generated")
+
+
+class MetricRecord(BaseModel):
+    """One metric of one denoiser under one schedule and solver.
+
+    Raises ValueError (pydantic's) for unknown or missing fields, values that are not finite, an interval that does
+    not hold the value, and k beyond nfe.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="metric, e.g. fid")
+    value: FiniteFloat = Field(description="mean over the seed blocks, in the metric's unit")
+    interval_low: FiniteFloat
+    interval_high: FiniteFloat
+    interval_method: str = Field(description="how the interval was made, with confidence and number of blocks")
+    n_generated: Count = Field(description="generated images in each seed block: the n that the bias depends on")
+    n_reference: Count = Field(description="images behind the reference statistics")
+    extractor: str = Field(description="name of the feature extractor")
+    extractor_sha256: Sha256
+    reference_sha256: Sha256
+    denoiser: str = Field(description="deep, shallow, duodiff…, adadiff…, control…")
+    edges: tuple[FiniteFloat, ...] = Field(description="timesteps between stages, noise to data; empty for one stage")
+    solver: str
+    steps: Count = Field(description="solver steps")
+    nfe: Count = Field(description="network evaluations an image")
+    k: int | None = Field(ge=0, description="evaluations served by the first stage; None where meaningless")
+    gmacs: FiniteFloat = Field(ge=0, description="1e9 multiply-accumulates an image, all evaluations together")
+    micro_batch_images: Count = Field(description="images in each batch that the sampler runs")
+    weights: Literal["raw", "ema"]
+    seeds: tuple[int, ...] = Field(description="of the seed blocks, in their order")
+    warnings: tuple[str, ...] = Field(default=(), description="what a reader must know before trusting the value")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.interval_low <= self.value <= self.interval_high:
+            raise ValueError(f"the interval {self.interval_low}..{self.interval_high} does not hold {self.value}")
+        if self.k is not None and self.k > self.nfe:
+            raise ValueError(f"switch k {self.k} is beyond the {self.nfe} evaluations")
+        return self
+
+
+def require_comparable(a: MetricRecord, b: MetricRecord) -> None:
+    """Raise ValueError, naming the first field that differs, unless a and b measure the same thing the same way."""
+    for field in _COMPARABLE:
+        left, right = getattr(a, field), getattr(b, field)
+        if left != right:
+            raise ValueError(f"records of {a.denoiser} and {b.denoiser} do not compare: {field} is {left} and {right}")
+
+
+def few_images_warnings(n_generated: int, n_reference: int, n_features: int) -> tuple[str, ...]:
+    """What `MetricRecord.warnings` must say where a covariance of n_features features comes from too few images."""
+    return tuple(
+        f"{n} {whose} images for {n_features} features: their covariance is singular and the distance far too large"
+        for n, whose in ((n_generated, "generated"), (n_reference, "reference"))
+        if n < n_features
+    )

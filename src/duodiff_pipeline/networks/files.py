@@ -1,0 +1,76 @@
+"""Network files: weights in safetensors, with all that must be known to use them. Nothing is unpickled."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from ..errors import InputError
+from ..files import content_sha256, load_tensors, save_tensors
+
+
+@dataclass(frozen=True)
+class NetworkHeader:
+    """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
+    parameters; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of the training
+    pack; backbone_sha256: of the frozen network that early exits belong to.
+    """
+
+    kind: str
+    architecture: dict[str, Any]
+    timestep_range: tuple[float, float]
+    training: dict[str, Any]
+    step: int
+    weights: Literal["raw", "ema"]
+    data_sha256: str
+    backbone_sha256: str | None = None
+
+    def require_trained_for(self, name: str, used: tuple[float, float]) -> None:
+        """Raises InputError where a schedule would use the network at timesteps it was not trained for."""
+        (low, high), (used_low, used_high) = self.timestep_range, used
+        if used_low < low or used_high > high:
+            raise InputError(f"{name} was trained for timesteps [{low:g}, {high:g}), but the schedule uses it on [{used_low:g}, {used_high:g})")
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A network in evaluation mode and its header."""
+
+    module: nn.Module
+    header: NetworkHeader
+
+    def __post_init__(self) -> None:
+        self.module.eval().requires_grad_(False)
+
+    @cached_property
+    def sha256(self) -> str:
+        return content_sha256({}, self.module.state_dict())
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.module.parameters())
+
+    def save(self, path: Path) -> None:
+        save_tensors(path, "network", asdict(self.header), self.module.state_dict())
+
+    @classmethod
+    def load(cls, path: Path, builders: Mapping[str, Callable[[dict[str, Any]], nn.Module]]) -> "StoredNetwork":
+        """Read a network; `builders` makes an untrained one of each kind from its architecture.
+
+        Raises InputError, naming the file, where it is missing, damaged, or of another kind or architecture.
+        """
+        raw, state = load_tensors(path, "network")
+        header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
+        if header.kind not in builders:
+            raise InputError(f"{path} holds a network of kind {header.kind}, not one of {sorted(builders)}")
+        module = builders[header.kind](header.architecture)
+        expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if expected != found:
+            differing = sorted(set(expected.items()) ^ set(found.items()))[:3]
+            raise InputError(f"{path} does not fit its architecture; first differences: {differing}")
+        module.load_state_dict(state)
+        return cls(module, header)

@@ -1,0 +1,86 @@
+"""Sampling plans: a denoiser and a solver, described by names and numbers only, and how to make it of stored networks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.noise import NoiseSchedule
+from ..diffusion.solvers import Solver
+from ..diffusion.stages import StageSchedule
+from ..errors import InputError
+from .early_exit import AdaptiveDenoiser, EarlyExits
+from .files import StoredNetwork
+from .staged import StagedDenoiser
+from .uvit import UViT
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What generates a set of images.
+
+    name: as it stands in records and figures; schedule: who serves which timesteps, one stage for a bare network;
+    exit_threshold: the uncertainty at which the adaptive denoiser (AdaDiff) leaves the one network of the schedule.
+    """
+
+    name: str
+    solver: Solver
+    schedule: StageSchedule
+    exit_threshold: float | None = None
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        return self.solver.grid(self.schedule.noise)
+
+    @property
+    def runs(self) -> str:
+        """Who serves how many evaluations in a row, noise to data: "5 shallow, 15 deep"."""
+        served = groupby(self.schedule.assignment(self.grid))
+        return ", ".join(f"{len(list(run))} {name}" for name, run in served)
+
+    @property
+    def switch(self) -> int | None:
+        """k, where the plan has two stages."""
+        return self.schedule.switch(self.grid) if len(self.schedule.edges) == 1 else None
+
+
+def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> SamplingPlan:
+    """One network throughout."""
+    return SamplingPlan(name, solver, StageSchedule((), (network,), noise))
+
+
+@dataclass(frozen=True)
+class NetworkBank:
+    """The stored backbones by name, and the early exits of one of them."""
+
+    backbones: Mapping[str, StoredNetwork]
+    exits: StoredNetwork | None = None
+    exits_of: str | None = None
+
+    def network(self, name: str) -> UViT:
+        """Raises InputError where no backbone has that name."""
+        if name not in self.backbones:
+            raise InputError(f"there is no backbone {name!r}; there are {sorted(self.backbones)}")
+        module = self.backbones[name].module
+        assert isinstance(module, UViT)
+        return module
+
+    def denoiser(self, plan: SamplingPlan) -> Denoiser:
+        """Raises InputError where the plan names a missing network or uses one outside its trained timesteps."""
+        schedule = plan.schedule
+        for j, name in enumerate(schedule.serves):
+            network = self.network(name)
+            self.backbones[name].header.require_trained_for(name, schedule.stage_range(j))
+            if network.config.noise != schedule.noise:
+                raise InputError(f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}")
+        if plan.exit_threshold is None:
+            return StagedDenoiser(schedule, {name: self.network(name) for name in schedule.serves})
+        (name,) = schedule.serves
+        if self.exits is None or name != self.exits_of:
+            raise InputError(f"{plan.name}: {name} has no early exits")
+        assert isinstance(self.exits.module, EarlyExits)
+        return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold)
+
+    def static_gmacs(self, plan: SamplingPlan) -> float:
+        """Cost of one image of a plan without early exits, known before anything is sampled."""
+        return sum(self.network(name).macs for name in plan.schedule.assignment(plan.grid)) / 1e9

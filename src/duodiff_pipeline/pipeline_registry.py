@@ -1,0 +1,50 @@
+"""The pipelines by name, in the order data flows; `__default__` is the whole experiment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from kedro.pipeline import Pipeline
+
+from .pipelines import (
+    data_preparation,
+    early_exit,
+    evaluation,
+    exit_statistics,
+    metric_reference,
+    reporting,
+    switch_search,
+    timestep_clustering,
+    training,
+)
+
+CONF = Path(__file__).parents[2] / "conf"
+
+# Which networks there are is configuration, so the pipelines depend on it. The hook that validates a run's parameters
+# leaves them here before the pipelines are made; without a run (`kedro registry list`) the base configuration counts.
+_parameters: Mapping[str, Any] | None = None
+
+
+def use_parameters(parameters: Mapping[str, Any]) -> None:
+    """Make the pipelines that belong to these (validated) parameters."""
+    global _parameters
+    _parameters = parameters
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    parameters = _parameters or OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
+    backbones = list(parameters["backbones"])
+    search, exits_of = parameters["switch_search"], parameters["early_exit"]["backbone"]
+    pipelines = {
+        "data_preparation": data_preparation.create_pipeline(),
+        "metric_reference": metric_reference.create_pipeline(),
+        "training": training.create_pipeline(backbones),
+        "early_exit": early_exit.create_pipeline(exits_of),
+        "exit_statistics": exit_statistics.create_pipeline(exits_of),
+        "timestep_clustering": timestep_clustering.create_pipeline(),
+        "switch_search": switch_search.create_pipeline(search["first"], search["last"]),
+        "evaluation": evaluation.create_pipeline(backbones),
+        "reporting": reporting.create_pipeline(backbones),
+    }
+    return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}

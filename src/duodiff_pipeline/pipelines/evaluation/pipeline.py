@@ -1,0 +1,40 @@
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import make_records, measure_plans, plan_evaluation, summarise_timings
+
+
+def create_pipeline(backbones: list[str]) -> Pipeline:
+    """Chosen schedules and all networks to records, seed blocks, timings and sample grids."""
+    networks = {name: f"{name}.network" for name in (*backbones, "early_exits")}
+    curves = {f"{name}_curve": f"{name}.training_curve" for name in networks}
+    seconds = {name: f"{name}.training_seconds" for name in networks}
+    settings = {"settings": "params:evaluation", "early_exit": "params:early_exit", "noise": "params:noise"}
+    meter = {"sampling": "params:sampling", "extractor": "extractor", "reference": "reference"}
+    return Pipeline(
+        [
+            Node(
+                plan_evaluation,
+                {"chosen": "chosen_schedules", "search": "params:switch_search", **settings, **networks, **curves},
+                "evaluated_plans",
+            ),
+            Node(
+                measure_plans,
+                {
+                    "evaluated": "evaluated_plans",
+                    "hardware": "params:hardware",
+                    "train": "train_images",
+                    "work_folder": "work_folder",
+                    **settings,
+                    **meter,
+                    **networks,
+                },
+                ["fid_blocks", "block_seconds", "sample_grids"],
+            ),
+            Node(
+                make_records,
+                {"evaluated": "evaluated_plans", "blocks": "fid_blocks", "settings": "params:evaluation", **meter},
+                "records",
+            ),
+            Node(summarise_timings, {"evaluated": "evaluated_plans", "seconds": "block_seconds", **seconds}, "timings"),
+        ]
+    )

@@ -1,0 +1,37 @@
+"""The feature extractor, the statistics that generated images are held against, and the floor."""
+
+from dataclasses import asdict
+from typing import Any
+
+from ...config import MetricReference
+from ...images.pack import ImagePack
+from ...metrics.classifier import ClassifierConfig, FeatureClassifier, accuracy, train_classifier
+from ...metrics.extractor import extract_features
+from ...metrics.frechet import GaussianStatistics
+from ...metrics.measure import FEATURE_BATCH_IMAGES
+from ...metrics.reference import ReferenceStatistics, floor
+
+
+def train_extractor(train: ImagePack, held_out: ImagePack, settings: MetricReference, seed: int) -> tuple[FeatureClassifier, dict[str, Any]]:
+    """A classifier of the training images, and its accuracy on the held-out ones."""
+    channels, size, _ = train.shape_chw
+    config = ClassifierConfig(channels, size, train.classes, settings.features, settings.width)
+    extractor = train_classifier(train.images, train.labels, config, settings.steps, settings.batch_images, settings.learning_rate, seed)
+    measured = accuracy(extractor, held_out.images, held_out.labels, FEATURE_BATCH_IMAGES)
+    return extractor, {"name": extractor.name, "sha256": extractor.sha256, "held_out_accuracy": measured}
+
+
+def reference_statistics(extractor: FeatureClassifier, held_out: ImagePack) -> ReferenceStatistics:
+    """Statistics of the held-out images."""
+    features = extract_features(extractor, held_out.images, FEATURE_BATCH_IMAGES)
+    return ReferenceStatistics(GaussianStatistics.from_features(features), extractor.name, extractor.sha256, held_out.sha256, held_out.split)
+
+
+def measure_floor(
+    extractor: FeatureClassifier, train: ImagePack, reference: ReferenceStatistics, settings: MetricReference, seed: int
+) -> dict[str, Any]:
+    """The FID of as many real training images as are held out (or all of them, where there are fewer)."""
+    features = extract_features(extractor, train.images, FEATURE_BATCH_IMAGES)
+    n = min(reference.statistics.n_images, len(train))
+    measured = floor(features, reference, n, settings.floor_repeats, seed)
+    return {**asdict(measured), "mean": measured.mean, "spread": measured.spread}

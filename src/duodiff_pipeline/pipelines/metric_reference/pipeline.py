@@ -1,0 +1,15 @@
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import measure_floor, reference_statistics, train_extractor
+
+
+def create_pipeline() -> Pipeline:
+    """Packs to extractor, reference statistics and floor."""
+    settings = ["params:metric_reference", "params:seed"]
+    return Pipeline(
+        [
+            Node(train_extractor, ["train_images", "held_out_images", *settings], ["extractor", "extractor_accuracy"]),
+            Node(reference_statistics, ["extractor", "held_out_images"], "reference"),
+            Node(measure_floor, ["extractor", "train_images", "reference", *settings], "floor"),
+        ]
+    )

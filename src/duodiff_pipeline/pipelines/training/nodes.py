@@ -1,0 +1,68 @@
+"""Training one backbone."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...config import Backbone, HardwareSettings, Noise, Training
+from ...diffusion.random import keyed_torch_generator
+from ...diffusion.sampling import sample
+from ...diffusion.solvers import Solver
+from ...images.pack import ImagePack
+from ...images.pixels import to_uint8
+from ...networks.files import NetworkHeader, StoredNetwork
+from ...networks.uvit import UViT, UViTConfig
+from ..trained import train_once
+
+
+def train_backbone(
+    backbone: Backbone,
+    train: ImagePack,
+    training: Training,
+    noise: Noise,
+    hardware: HardwareSettings,
+    seed: int,
+    work_folder: Path,
+    name: str,
+) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
+    """The averaged network, its loss curve, and the seconds it took."""
+    from ...training.modules import NoisePrediction
+
+    channels, size, _ = train.shape_chw
+    schedule = noise.schedule()
+    config = UViTConfig(
+        image_size=size,
+        channels=channels,
+        patch=backbone.patch,
+        width=backbone.width,
+        depth=backbone.depth,
+        heads=backbone.heads,
+        predicts=training.predicts,
+        noise=schedule,
+    )
+    network = UViT(config)
+    network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
+
+    def draw(averaged: nn.Module) -> Tensor:
+        assert isinstance(averaged, UViT)
+        device = next(averaged.parameters()).device
+        grid = sample(averaged, Solver("ddim", min(20, schedule.timesteps)), schedule, train.shape_chw, range(20), seed, 20, device)
+        return to_uint8(grid.images)
+
+    return train_once(
+        name=name,
+        make=lambda optimisation: NoisePrediction(network, schedule, optimisation),
+        header=lambda stamp: NetworkHeader("uvit", asdict(config), (0, schedule.timesteps), weights="ema", **stamp),
+        train=train,
+        training=training,
+        steps=backbone.steps,
+        macs_per_image=3 * network.macs,  # one pass forward, and backward twice that
+        noise=noise,
+        hardware=hardware,
+        seed=seed,
+        inputs={},
+        work_folder=work_folder,
+        draw=draw,
+    )

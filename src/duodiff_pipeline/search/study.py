@@ -1,0 +1,70 @@
+"""The Optuna study: two objectives, kept in a journal file, resumable and repeatable trial by trial."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ..diffusion.random import keyed_generator
+
+logger = logging.getLogger(__name__)
+
+Objectives = tuple[float, float]
+
+
+def run_study(
+    folder: Path,
+    n_trials: int,
+    seed: int,
+    anchors: Sequence[dict[str, Any]],
+    evaluate: Callable[[Trial], Objectives],
+) -> list[FrozenTrial]:
+    """Run the study in `folder` until it holds `n_trials` finished trials; minimises FID and GMACs an image.
+
+    The sampler is seeded afresh for each trial number, so a study that was killed and goes on proposes what it would have
+    proposed; a trial that was killed is run again under its own number.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    study = optuna.create_study(storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True)
+    study.set_metric_names(["fid", "gmacs"])
+    for anchor in anchors[:n_trials]:
+        study.enqueue_trial(anchor, skip_if_exists=True)
+    while (finished := _count(study, TrialState.COMPLETE)) < n_trials:
+        number = min((t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()), default=finished)
+        study.sampler = _sampler(seed, number)
+        trial = _again(study) or study.ask()
+        objectives = evaluate(trial)
+        study.tell(trial, objectives)
+        logger.info("trial %d of %d: FID %.2f, %.3f GMACs an image", trial.number + 1, n_trials, *objectives)
+    return [t for t in study.trials if t.state == TrialState.COMPLETE][:n_trials]
+
+
+def _count(study: optuna.Study, state: TrialState) -> int:
+    return len(study.get_trials(deepcopy=False, states=(state,)))
+
+
+def _again(study: optuna.Study) -> Trial | None:
+    """The trial that a killed process left running, with the parameters it already has."""
+    for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        return Trial(study, left._trial_id)
+    return None
+
+
+def _sampler(seed: int, number: int) -> TPESampler:
+    drawn = int(keyed_generator(seed, "search", number).integers(2**31))
+    return TPESampler(seed=drawn, multivariate=True, group=True, n_startup_trials=10, warn_independent_sampling=False)
+
+
+def on_front(objectives: np.ndarray) -> np.ndarray:
+    """(N,) bool: which rows of (N, 2) objectives no other row beats in one and matches in the other; equal rows all stay."""
+    no_worse = (objectives[None] <= objectives[:, None]).all(axis=2)
+    better = (objectives[None] < objectives[:, None]).any(axis=2)
+    return ~(no_worse & better).any(axis=1)

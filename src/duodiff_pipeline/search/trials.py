@@ -1,0 +1,53 @@
+"""The trials of a study as a table, and which of them to look at again."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from optuna.trial import FixedTrial, FrozenTrial
+
+from .space import SearchSpace
+from .study import on_front
+
+
+def trials_table(trials: Sequence[FrozenTrial], space: SearchSpace) -> pd.DataFrame:
+    """One row a trial: what it proposed, what that comes to on its solver's timesteps, what it measured.
+
+    k is missing where there is one stage; on_front marks the trials that none beats in FID and cost.
+    """
+    rows = []
+    for trial in trials:
+        plan = space.suggest(FixedTrial(trial.params, trial.number))  # type: ignore[arg-type]
+        fid, gmacs = trial.values
+        rows.append(
+            {
+                "trial": trial.number,
+                "plan": f"{plan.solver.label} {plan.solver.steps}, {plan.runs}",
+                "solver": plan.solver.name,
+                "steps": plan.solver.steps,
+                "nfe": len(plan.grid),
+                "edges_by": trial.params["edges_by"],
+                "k": plan.switch,
+                "edges": list(plan.schedule.edges),
+                "serves": list(plan.schedule.serves),
+                "fid": fid,
+                "gmacs": gmacs,
+            }
+        )
+    table = pd.DataFrame(rows).astype({"k": "Int64"})
+    return table.assign(on_front=on_front(table[["fid", "gmacs"]].to_numpy()))
+
+
+def spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:
+    """Up to `count` trials whose two stages both serve, spread over the front from the lowest FID to the lowest cost.
+
+    Where the front has none, the two-stage trial of the lowest FID; where there is none at all, nothing.
+    """
+    two_stage = trials[((trials["k"] > 0) & (trials["k"] < trials["nfe"])).fillna(False).astype(bool)]
+    two_stage = two_stage.drop_duplicates("plan").sort_values(["fid", "gmacs"])
+    on_it = two_stage[two_stage["on_front"]]
+    if on_it.empty:
+        return two_stage.head(1).to_dict("records")
+    picked = np.unique(np.linspace(0, len(on_it) - 1, min(count, len(on_it))).round().astype(int))
+    return on_it.iloc[picked].to_dict("records")

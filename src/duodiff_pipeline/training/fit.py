@@ -1,0 +1,131 @@
+"""Running a training with Lightning's Trainer: devices, precision, checkpoints, progress, resuming."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..errors import InputError
+from .batches import StepBatches
+from .modules import _Trained
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a training runs: Lightning's names for accelerator and precision, and the number of devices."""
+
+    accelerator: str
+    devices: int
+    precision: str
+
+
+class Observer(Protocol):
+    """Who watches a training."""
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None: ...
+
+    def log_images(self, name: str, images_u8: Tensor, step: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """losses: (step, mean loss since the last entry); seconds: of this process, checkpoints and logging included."""
+
+    losses: list[tuple[int, float]]
+    seconds: float
+    first_step: int
+
+
+def fit(
+    module: _Trained,
+    batches: StepBatches,
+    hardware: Hardware,
+    folder: Path,
+    checkpoint_every_steps: int,
+    observer: Observer,
+    observe_every_steps: int,
+    draw: Callable[[nn.Module], Tensor] | None = None,
+) -> Fitted:
+    """Train `module` for `len(batches)` steps, going on from the newest checkpoint in `folder` if there is one.
+
+    draw: makes a grid of sample images (N, C, H, W) uint8 from the averaged weights, shown to the observer.
+    Raises InputError, naming the step, where the loss is not finite.
+    """
+    watch = _Watch(observer, observe_every_steps, len(batches), draw)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")  # advice on workers and loggers that does not apply here
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = lightning.Trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            precision=hardware.precision,  # type: ignore[arg-type]
+            max_steps=len(batches),
+            gradient_clip_val=module.optimisation.clip_norm,
+            callbacks=[ModelCheckpoint(folder, filename="{step}", every_n_train_steps=checkpoint_every_steps, auto_insert_metric_name=False), watch],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        newest = max(folder.glob("*.ckpt"), key=lambda path: int(path.stem), default=None)
+        started = time.perf_counter()
+        trainer.fit(module, _Steps(batches), ckpt_path=newest, weights_only=True)
+    return Fitted(watch.losses, time.perf_counter() - started, watch.first_step)
+
+
+class _Steps(lightning.LightningDataModule):
+    """The batches from the step on at which the trainer stands: after a resume that is not the first."""
+
+    def __init__(self, batches: StepBatches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        remaining = range(self.trainer.global_step, len(self.batches))
+        return DataLoader(self.batches, batch_size=None, sampler=remaining)
+
+
+class _Watch(Callback):
+    """Logs the mean loss, the time left and sample grids, and stops at a loss that is not finite."""
+
+    def __init__(self, observer: Observer, every_steps: int, steps: int, draw: Callable[[nn.Module], Tensor] | None) -> None:
+        self.observer, self.every_steps, self.steps, self.draw = observer, every_steps, steps, draw
+        self.losses: list[tuple[int, float]] = []
+        self.first_step = 0
+        self._sum, self._count, self._started = 0.0, 0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses, "sum": self._sum, "count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.losses, self._sum, self._count = state_dict["losses"], state_dict["sum"], state_dict["count"]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.first_step, self._started = trainer.global_step, time.perf_counter()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step, loss = trainer.global_step, float(outputs["loss"])
+        if not torch.isfinite(outputs["loss"]):
+            raise InputError(f"the loss is {loss} at training step {step}: lower the learning rate; the last checkpoint before it is kept")
+        self._sum, self._count = self._sum + loss, self._count + 1
+        if step % self.every_steps and step != self.steps:
+            return
+        self.losses.append((step, self._sum / self._count))
+        left = (time.perf_counter() - self._started) / (step - self.first_step) * (self.steps - step)
+        logger.info("step %d of %d, loss %.4f, about %.0f s left", step, self.steps, self.losses[-1][1], left)
+        self._sum, self._count = 0.0, 0
+        self.observer.log_metrics({"loss": self.losses[-1][1]}, step)
+        if self.draw is not None:
+            self.observer.log_images("samples", self.draw(pl_module.ema.module), step)

@@ -1,0 +1,96 @@
+"""What is trained: the noise prediction of a backbone, and the early exits of a frozen one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..diffusion.noise import NoiseSchedule
+from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
+from ..networks.uvit import UViT
+from .batches import Batch
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """AdamW with linear warm-up, then a cosine to 0; gradients clipped by norm; weights averaged exponentially."""
+
+    steps: int
+    learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    adam_betas: tuple[float, float]
+    clip_norm: float
+    ema_decay: float
+    min_snr_gamma: float | None = None
+
+
+class _Trained(lightning.LightningModule):
+    """A module with an exponential moving average of its weights, which checkpoints hold beside the raw ones."""
+
+    def __init__(self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation) -> None:
+        super().__init__()
+        self.raw = module
+        self.ema = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(optimisation.ema_decay))
+        self.noise = noise
+        self.optimisation = optimisation
+
+    def configure_optimizers(self) -> Any:
+        o = self.optimisation
+        optimiser = torch.optim.AdamW(self.raw.parameters(), o.learning_rate, o.adam_betas, weight_decay=o.weight_decay, fused=True)
+        warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / max(1, o.warmup_steps), total_iters=o.warmup_steps)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps - o.warmup_steps)
+        rate = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, cosine], [o.warmup_steps])
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self.ema.update_parameters(self.raw)
+
+
+    def weight(self, timesteps: Tensor) -> Tensor:
+        """(N,) float32 weight of the squared error on the noise at timesteps (N,).
+
+        1 (Ho et al. 2020, arXiv 2006.11239, eq. 14), or min(SNR, gamma) / SNR (Hang et al. 2023, arXiv 2303.09556).
+        """
+        gamma = self.optimisation.min_snr_gamma
+        if gamma is None:
+            return torch.ones(len(timesteps), device=timesteps.device)
+        abar = self.noise.abar_at(timesteps)
+        return (gamma * (1 - abar) / abar).clamp(max=1).float()
+
+
+class NoisePrediction(_Trained):
+    """Mean squared error on the noise, timesteps uniform."""
+
+    raw: UViT
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
+        squared = F.mse_loss(self.raw(x_n, batch.timesteps), batch.eps, reduction="none").mean(dim=(1, 2, 3))
+        return (self.weight(batch.timesteps) * squared).mean()
+
+
+class EarlyExitTraining(_Trained):
+    """Heads and probes of a network that stays as it is; see `early_exit_loss`."""
+
+    raw: EarlyExits
+
+    def __init__(self, exits: EarlyExits, network: UViT, noise: NoiseSchedule, optimisation: Optimisation) -> None:
+        super().__init__(exits, noise, optimisation)
+        self.frozen = [network]  # in a list, so that it is neither trained nor stored with the exits
+
+    def on_fit_start(self) -> None:
+        self.frozen[0].to(self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
+        with torch.no_grad():
+            tokens = tokens_before_blocks(self.frozen[0], x_n, batch.timesteps)
+        eps, u = self.raw(tokens, x_n, batch.timesteps)
+        parts = early_exit_loss(eps, u, batch.eps, self.weight(batch.timesteps))
+        return torch.stack(list(parts.values())).sum()

@@ -1,0 +1,48 @@
+"""Keyed work folders: where a costly node keeps what it has done so far, so that it can go on after a kill.
+
+The folder is `<root>/<node>/<key>/`; the key is a hash of the node's parameters, its inputs' sha256 and the source of the
+rooms it uses. A changed parameter, input or room of code makes another key, so stale work is never reused.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .files import sha256_of_json, whole_file
+
+PACKAGE = Path(__file__).parent
+
+
+def code_version(rooms: Sequence[str]) -> str:
+    """sha256 over the source files of the given rooms of this package."""
+    digest = hashlib.sha256()
+    for room in sorted(rooms):
+        for path in sorted((PACKAGE / room).rglob("*.py")):
+            digest.update(str(path.relative_to(PACKAGE)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class WorkDir:
+    """The work folder of one node under one key.
+
+    root: the experiment's work folder; parameters: what the result depends on; inputs: sha256 by name.
+    """
+
+    def __init__(self, root: Path, node: str, parameters: Mapping[str, Any], inputs: Mapping[str, str], rooms: Sequence[str]) -> None:
+        key = sha256_of_json({"parameters": parameters, "inputs": inputs, "code": code_version(rooms)})
+        self.key = key[:16]
+        self.folder = root / node / self.key
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def remember(self, name: str, compute: Callable[[], Any]) -> Any:
+        """The JSON value that `compute` made under this name, now or in an earlier run."""
+        path = self.folder / f"{name}.json"
+        if path.is_file():
+            return json.loads(path.read_text())
+        value = compute()
+        with whole_file(path) as beside:
+            beside.write_text(json.dumps(value))
+        return value
