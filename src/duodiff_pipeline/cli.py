@@ -1,6 +1,9 @@
 """The project's command line: Kedro's, with a user's mistake turned into one line and the summary at the end."""
 
+import os
+import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,19 @@ def _run(**options: Any) -> None:
 
 
 cli.add_command(click.Command("run", callback=_run, params=kedro_run.params, help=_run.__doc__))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("dvc_arguments", nargs=-1, type=click.UNPROCESSED)
+def repro(dvc_arguments: tuple[str, ...]) -> None:
+    """`dvc repro`, its stages tracked under one MLflow run."""
+    from . import tracking
+
+    run = tracking.start(Path.cwd(), "digits", "dvc", f"dvc {datetime.now():%Y-%m-%d %H:%M}")
+    environment = {**os.environ, **({"MLFLOW_RUN_ID": run.run_id} if run.run_id else {})}
+    status = subprocess.run(["dvc", "repro", *dvc_arguments], env=environment, check=False).returncode
+    run.end("FINISHED" if status == 0 else "FAILED")
+    sys.exit(status)
 
 
 def _require_environment(env: str | None) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .diffusion.noise import NoiseKind, NoiseSchedule
 from .diffusion.solvers import Solver, SolverName
 from .errors import InputError
+from .networks.uvit import UViTConfig
 
 
 class Settings(BaseModel):
@@ -70,6 +71,15 @@ class Backbone(Settings):
     depth: int = Field(ge=1, description="L, blocks, odd")
     heads: int = Field(ge=1, description="attention heads")
     steps: int = Field(ge=1, description="training steps")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> "Backbone":
+        self.architecture(self.patch, 1)
+        return self
+
+    def architecture(self, image_size: int, channels: int, **more: Any) -> UViTConfig:
+        """The U-ViT for images of that size; raises InputError where the numbers do not fit together."""
+        return UViTConfig(image_size, channels, self.patch, self.width, self.depth, self.heads, **more)
 
 
 class Training(Settings):

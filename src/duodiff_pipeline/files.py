@@ -66,7 +66,7 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
         raise InputError(f"{path} does not exist: run the pipeline that makes it first") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not a {kind} file: it is damaged or no safetensors file") from error
-    if content_sha256(metadata["header"], tensors) != metadata["sha256"]:
+    if content_sha256(metadata.get("header", {}), tensors) != metadata.get("sha256"):
         raise InputError(f"{path} is damaged: its content does not have the sha256 that it states")
     return metadata["header"], tensors
 

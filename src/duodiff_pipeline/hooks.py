@@ -9,6 +9,8 @@ import torch
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 
 from . import pipeline_registry, tracking
 from .config import validate
@@ -28,7 +30,8 @@ class ExperimentHooks:
         self.environment = context.env or "base"
         self.raw = context.config_loader["parameters"]
         parameters = validate(self.raw)
-        self.experiment = context.config_loader["globals"]["experiment"]
+        globals_ = context.config_loader["globals"]
+        self.experiment, self.duration = globals_["experiment"], globals_["duration"]
         if parameters.hardware.threads is not None:
             torch.set_num_threads(parameters.hardware.threads)
         pipeline_registry.use_parameters(self.raw)
@@ -39,7 +42,10 @@ class ExperimentHooks:
         catalog["environment"] = MemoryDataset(self.environment)
 
     @hook_impl
-    def before_pipeline_run(self, catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        self.nodes = {node.name: i for i, node in enumerate(pipeline.nodes, start=1)}
+        whole = run_params["pipeline_names"] is None
+        logger.info("%s: %d steps%s", self.experiment, len(self.nodes), f", {self.duration}" if whole else "")
         key = sha256_of_json({"parameters": self.raw, "environment": self.environment, "code": code_version(["."])})[:16]
         name = f"{self.environment} {datetime.now():%Y-%m-%d %H:%M}"
         run = tracking.start(self.project, self.experiment, key, name)
@@ -48,13 +54,17 @@ class ExperimentHooks:
         run.log_params(self.raw)
 
     @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        logger.info("[%d/%d] %s", self.nodes[node.name], len(self.nodes), _shown(node))
+
+    @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         if dataset_name == "train_images":
             tracking.current().set_tags({"data_sha256": data.sha256})
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Any) -> None:
-        if "report" in pipeline.outputs() | pipeline.datasets():
+    def after_pipeline_run(self, pipeline: Pipeline) -> None:
+        if "report" in pipeline.datasets():
             tracking.current().log_folder(self.report_folder)
         tracking.current().end()
 
@@ -65,3 +75,8 @@ class ExperimentHooks:
     @property
     def report_folder(self) -> Path:
         return Path(self.project) / "data" / "08_reporting" / self.experiment
+
+
+def _shown(node: Node) -> str:
+    words = node.func.__name__.replace("_", " ")
+    return f"{words}: {node.namespace}" if node.namespace else words

@@ -1,5 +1,6 @@
 """The pipelines by name, in the order data flows; `__default__` is the whole experiment."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ CONF = Path(__file__).parents[2] / "conf"
 # Which networks there are is configuration, so the pipelines depend on it. The hook that validates a run's parameters
 # leaves them here before the pipelines are made; without a run (`kedro registry list`) the base configuration counts.
 _parameters: Mapping[str, Any] | None = None
+
+
+# Networks leave their namespaces on purpose: the search and the evaluation take them all.
+warnings.filterwarnings("ignore", message="One or more dataset names contain '.'")
 
 
 def use_parameters(parameters: Mapping[str, Any]) -> None:

@@ -40,8 +40,8 @@ def _never_stops(method: Callable[..., None]) -> Callable[..., None]:
 class Run:
     """One MLflow run; the untracked run (no client) accepts everything and keeps nothing."""
 
-    def __init__(self, client: Any = None, experiment_id: str = "", run_id: str = "") -> None:
-        self.client, self.experiment_id, self.run_id = client, experiment_id, run_id
+    def __init__(self, client: Any = None, experiment_id: str = "", run_id: str = "", owned: bool = True) -> None:
+        self.client, self.experiment_id, self.run_id, self.owned = client, experiment_id, run_id, owned
         self.lost = client is None
 
     def child(self, name: str) -> "Run":
@@ -90,7 +90,9 @@ class Run:
 
     @_never_stops
     def end(self, status: str = "FINISHED") -> None:
-        self.client.set_terminated(self.run_id, status)
+        """A run that came by environment is ended by whoever began it."""
+        if self.owned:
+            self.client.set_terminated(self.run_id, status)
 
 
 _current = Run()
@@ -120,17 +122,21 @@ def start(folder: Path, experiment: str, experiment_key: str, name: str) -> Run:
         else:
             location = (folder / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite") else None
             experiment_id = client.create_experiment(experiment, location)
-        run_id = os.environ.get("MLFLOW_RUN_ID")
+        given = os.environ.get("MLFLOW_RUN_ID")
+        run_id = given or _left_open(client, experiment_id, experiment_key)
         if run_id is None:
-            left_open = client.search_runs(
-                [experiment_id], f"tags.experiment_key = '{experiment_key}' and attributes.status = 'RUNNING'", max_results=1
-            )
-            tags = {"experiment_key": experiment_key}
-            run_id = left_open[0].info.run_id if left_open else client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
-        _current = Run(client, experiment_id, run_id)
+            run_id = client.create_run(experiment_id, tags={"experiment_key": experiment_key}, run_name=name).info.run_id
+        _current = Run(client, experiment_id, run_id, owned=given is None)
     except Exception as error:  # as in _never_stops
         logger.warning("MLflow cannot be used (%s): the work goes on untracked", str(error).split("\n")[0])
     return _current
+
+
+def _left_open(client: Any, experiment_id: str, experiment_key: str) -> str | None:
+    """The run that a killed process of the same experiment key left running."""
+    condition = f"tags.experiment_key = '{experiment_key}' and attributes.status = 'RUNNING'"
+    found = client.search_runs([experiment_id], condition, max_results=1)
+    return found[0].info.run_id if found else None
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

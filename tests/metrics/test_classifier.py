@@ -25,7 +25,7 @@ def test_reads_held_out_digits(classifier, digits):
     assert accuracy(classifier, digits.held_out, digits.held_out_labels, batch_images=256) >= 0.97
 
 
-@pytest.mark.parametrize("channels, image_size, features", [(1, 8, 64), (1, 28, 48), (3, 32, 16), (1, 4, 8)])
+@pytest.mark.parametrize(("channels", "image_size", "features"), [(1, 8, 64), (1, 28, 48), (3, 32, 16), (1, 4, 8)])
 def test_fits_every_image_size(channels, image_size, features):
     config = ClassifierConfig(channels, image_size, classes=7, features=features, width=8)
     classifier, images = new_classifier(config), random_images(5, config)
@@ -90,7 +90,7 @@ def test_saved_classifier_is_the_same_classifier(classifier, digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "images, message",
+    ("images", "message"),
     [
         (
             torch.zeros(2, 1, 8, 8),
@@ -108,7 +108,7 @@ def test_other_images_are_refused(images, message):
 
 
 @pytest.mark.parametrize(
-    "labels, message",
+    ("labels", "message"),
     [
         (torch.zeros(3, dtype=torch.int64), "4 images have 3 labels"),
         (torch.tensor([0, 3, 10, 1]), "labels 0..10 are not all within 0..9"),

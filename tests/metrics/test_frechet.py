@@ -42,7 +42,7 @@ def test_definition_with_a_general_matrix_root():
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("n_a, n_b", [(20, 300), (300, 20), (20, 15), (2, 2)])
+@pytest.mark.parametrize(("n_a", "n_b"), [(20, 300), (300, 20), (20, 15), (2, 2)])
 def test_fewer_images_than_features(n_a, n_b):
     x, y = draw(n_a, 64, seed=4), draw(n_b, 64, seed=5)
     a, b = GaussianStatistics.from_features(x), GaussianStatistics.from_features(y)
@@ -52,7 +52,7 @@ def test_fewer_images_than_features(n_a, n_b):
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("n, scale", [(500, 1.0), (500, 1e-6), (500, 1e6), (20, 1.0)])
+@pytest.mark.parametrize(("n", "scale"), [(500, 1.0), (500, 1e-6), (500, 1e6), (20, 1.0)])
 def test_zero_to_itself_and_symmetric(n, scale):
     a = GaussianStatistics.from_features(draw(n, 64, seed=6, scale=scale))
     b = GaussianStatistics.from_features(draw(n, 64, seed=7, scale=scale))
@@ -94,7 +94,7 @@ def test_root_is_computed_once():
 
 
 @pytest.mark.parametrize(
-    "features, message",
+    ("features", "message"),
     [
         (np.ones((1, 4)), "a covariance needs at least 2 images, not 1"),
         (np.array([[1, np.nan], [np.inf, 2], [3, 4]]), "the features of 2 of 3 images are not finite"),

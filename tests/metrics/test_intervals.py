@@ -67,7 +67,7 @@ def test_paired_differences_cover_and_are_narrower_where_blocks_share_noise():
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (lambda: block_interval([1, 2, 3, 4]), "an interval needs at least 5 seed blocks, not 4"),
         (lambda: paired_difference([1, 2], [1, 2]), "an interval needs at least 5 seed blocks, not 2"),

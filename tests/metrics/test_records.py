@@ -57,7 +57,7 @@ def test_every_field_is_required(field):
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"colour": "red"}, "Extra inputs are not permitted"),
         ({"value": math.nan}, "Input should be a finite number"),
@@ -78,7 +78,7 @@ def test_records_of_other_denoisers_schedules_and_solvers_compare():
 
 
 @pytest.mark.parametrize(
-    "field, other, said",
+    ("field", "other", "said"),
     [
         ("name", "kid", "name is fid and kid"),
         ("n_generated", 300, "n_generated is 599 and 300"),

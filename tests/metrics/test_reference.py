@@ -142,7 +142,7 @@ def test_draws_are_without_replacement(digits_features):
 
 
 @pytest.mark.parametrize(
-    "n, repeats, message",
+    ("n", "repeats", "message"),
     [
         (1199, 5, "the floor cannot draw 1199 of 1198 training images"),
         (599, 1, "the floor's spread needs at least 2 draws, not 1"),

@@ -37,8 +37,8 @@ class ExitPanel:
 def exit_panels(table: pd.DataFrame) -> list[ExitPanel]:
     """The exit table as one panel a threshold, thresholds rising.
 
-    Raises ValueError where a column or a cell is missing, an image lacks an evaluation or has it twice, the images of one
-    threshold stand at different timesteps, timesteps rise, or an exit depth is not a whole number >= 0.
+    Raises ValueError where a column or a cell is missing, an image lacks an evaluation or has it twice, the images of
+    one threshold stand at different timesteps, timesteps rise, or an exit depth is not a whole number >= 0.
     """
     missing = [column for column in EXIT_COLUMNS if column not in table.columns]
     if missing:

@@ -9,16 +9,15 @@ Shapes: N images, C channels, H = W = image_size, D = features, K = classes.
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..diffusion.random import keyed_generator
+from ..files import content_sha256, load_tensors, save_tensors
+from ..images.pixels import from_uint8
 from .extractor import extract_features
-from .files import content_sha256, load_arrays, save_arrays
-from .keyed import keyed_generator
 
 _KIND = "feature classifier"
 
@@ -71,7 +70,7 @@ class FeatureClassifier(nn.Module):
                 f"this classifier takes torch.uint8 images of shape {expected},"
                 f" not {images_u8.dtype} of shape {tuple(images_u8.shape[1:])}"
             )
-        features: Tensor = self.body(images_u8.float() / 127.5 - 1)
+        features: Tensor = self.body(from_uint8(images_u8))
         return features
 
     def logits(self, images_u8: Tensor) -> Tensor:
@@ -87,22 +86,19 @@ class FeatureClassifier(nn.Module):
     @property
     def sha256(self) -> str:
         """Of architecture and weights, in hexadecimal."""
-        return content_sha256(asdict(self.config), self._arrays())
+        return content_sha256(asdict(self.config), self.state_dict())
 
     def save(self, path: Path) -> None:
         """Write architecture and weights to one safetensors file."""
-        save_arrays(path, _KIND, asdict(self.config), self._arrays())
+        save_tensors(path, _KIND, asdict(self.config), self.state_dict())
 
     @classmethod
     def load(cls, path: Path) -> "FeatureClassifier":
-        """The classifier that `save` wrote; raises what `load_arrays` raises."""
-        config, arrays = load_arrays(path, _KIND)
+        """The classifier that `save` wrote; raises what `load_tensors` raises."""
+        config, tensors = load_tensors(path, _KIND)
         classifier = cls(ClassifierConfig(**config))
-        classifier.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+        classifier.load_state_dict(tensors)
         return classifier
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
 
 
 def train_classifier(

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from .files import content_sha256, load_arrays, save_arrays
+from ..diffusion.random import keyed_generator
+from ..files import content_sha256, load_tensors, save_tensors
 from .frechet import GaussianStatistics, frechet_distance
-from .keyed import keyed_generator
 
 _KIND = "reference statistics"
 
@@ -30,17 +32,18 @@ class ReferenceStatistics:
     @property
     def sha256(self) -> str:
         """Of the statistics' float64 bytes and of the provenance, in hexadecimal."""
-        return content_sha256(self._header(), self._arrays())
+        return content_sha256(self._header(), self._tensors())
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        save_arrays(path, _KIND, self._header(), self._arrays())
+        save_tensors(path, _KIND, self._header(), self._tensors())
 
     @classmethod
     def load(cls, path: Path) -> "ReferenceStatistics":
-        """What `save` wrote; raises what `load_arrays` raises."""
-        header, arrays = load_arrays(path, _KIND)
-        return cls(GaussianStatistics(**arrays, n_images=header.pop("n_images")), **header)
+        """What `save` wrote; raises what `load_tensors` raises."""
+        header, tensors = load_tensors(path, _KIND)
+        mu, sigma = tensors["mu"].numpy(), tensors["sigma"].numpy()
+        return cls(GaussianStatistics(mu, sigma, header.pop("n_images")), **header)
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -51,8 +54,8 @@ class ReferenceStatistics:
             "split": self.split,
         }
 
-    def _arrays(self) -> dict[str, NDArray[np.float64]]:
-        return {"mu": self.statistics.mu, "sigma": self.statistics.sigma}
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"mu": torch.from_numpy(self.statistics.mu), "sigma": torch.from_numpy(self.statistics.sigma)}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The Optuna study: two objectives, kept in a journal file, resumable and repeatable trial by trial."""
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def run_study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.create_study(storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True)
-    study.set_metric_names(["fid", "gmacs"])
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names(["fid", "gmacs"])
     for anchor in anchors[:n_trials]:
         study.enqueue_trial(anchor, skip_if_exists=True)
     while (finished := _count(study, TrialState.COMPLETE)) < n_trials:

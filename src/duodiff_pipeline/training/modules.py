@@ -1,5 +1,6 @@
 """What is trained: the noise prediction of a backbone, and the early exits of a frozen one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..diffusion.noise import NoiseSchedule
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
@@ -29,13 +30,24 @@ class Optimisation:
     min_snr_gamma: float | None = None
 
 
+def warmed_up_ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """Exponential averaging whose decay after i updates is min(decay, (1 + i) / (10 + i)), so early weights are forgotten."""
+
+    @torch.no_grad()
+    def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+        i = float(updates)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + i) / (10 + i)))
+
+    return average
+
+
 class _Trained(lightning.LightningModule):
     """A module with an exponential moving average of its weights, which checkpoints hold beside the raw ones."""
 
     def __init__(self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation) -> None:
         super().__init__()
         self.raw = module
-        self.ema = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(optimisation.ema_decay))
+        self.ema = AveragedModel(module, multi_avg_fn=warmed_up_ema(optimisation.ema_decay))
         self.noise = noise
         self.optimisation = optimisation
 

@@ -13,7 +13,7 @@ from ...diffusion.solvers import Solver
 from ...images.pack import ImagePack
 from ...images.pixels import to_uint8
 from ...networks.files import NetworkHeader, StoredNetwork
-from ...networks.uvit import UViT, UViTConfig
+from ...networks.uvit import UViT
 from ..trained import train_once
 
 
@@ -32,16 +32,7 @@ def train_backbone(
 
     channels, size, _ = train.shape_chw
     schedule = noise.schedule()
-    config = UViTConfig(
-        image_size=size,
-        channels=channels,
-        patch=backbone.patch,
-        width=backbone.width,
-        depth=backbone.depth,
-        heads=backbone.heads,
-        predicts=training.predicts,
-        noise=schedule,
-    )
+    config = backbone.architecture(size, channels, predicts=training.predicts, noise=schedule)
     network = UViT(config)
     network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
 

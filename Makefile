@@ -1,0 +1,60 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test lint test-slow mlflow dvc dvc-yaml lock clean
+
+SHELL := bash
+PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+ENV ?= local
+
+# nothing leaves this machine
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export PYTHONWARNINGS := ignore::FutureWarning
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/.installed ## the whole experiment; ENV=... chooses another than digits
+	@$(BIN)/kedro run --env $(ENV)
+
+test: lint $(VENV)/.installed ## lint, types, import contracts and the fast tests
+	@$(BIN)/pytest
+
+lint: $(VENV)/.installed ## lint, types and import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test-slow: $(VENV)/.installed ## the long tests
+	@$(BIN)/pytest -m slow
+
+mlflow: $(VENV)/.installed ## MLflow's pages on http://127.0.0.1:5000
+	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+
+dvc: $(VENV)/.installed ## the experiment through DVC: only the stages that a change touches
+	@test -d .git || $(BIN)/dvc config --local core.no_scm true
+	@PATH="$(CURDIR)/$(BIN):$$PATH" kedro repro
+
+dvc-yaml: $(VENV)/.installed ## write dvc.yaml anew from pipelines and catalog
+	@$(BIN)/python -m duodiff_pipeline.dvc_stages
+
+lock: ## write requirements.lock anew (needs pip-tools)
+	@pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-find-links --extra dev --unsafe-package torch -o requirements.lock pyproject.toml
+
+clean: ## remove the virtual environment and caches; data and results stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info src/*.egg-info
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name one with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing about 230 packages into $(VENV) (2 GB, some minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet $(TORCH)
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

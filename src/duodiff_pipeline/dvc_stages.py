@@ -1,0 +1,65 @@
+"""dvc.yaml, made from the pipelines and the catalog: one stage a pipeline. DVC owns bytes and the reuse of stages.
+
+`python -m duodiff_pipeline.dvc_stages` writes the file; a test holds the committed one against what is made here.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io import CatalogProtocol, MemoryDataset
+from kedro.pipeline import Pipeline
+
+PROJECT = Path(__file__).parents[2]
+SOURCE = "src/duodiff_pipeline"
+PARAMETERS = "conf/base/parameters.yml"
+METRICS = "metrics"  # what `dvc metrics show` reads
+
+
+def make_stages(project: Path) -> dict[str, Any]:
+    """The content of dvc.yaml for the base configuration of a project."""
+    bootstrap_project(project)
+    with KedroSession.create(project, env="base") as session:
+        catalog = session.load_context().catalog
+        return {"stages": {name: _stage(name, pipelines[name], catalog) for name in pipelines if name != "__default__"}}
+
+
+def _stage(name: str, pipeline: Pipeline, catalog: CatalogProtocol) -> dict[str, Any]:
+    inputs, outputs = pipeline.inputs(), pipeline.all_outputs()
+    keys = sorted(dataset.removeprefix("params:") for dataset in inputs if dataset.startswith("params:"))
+    files = _files(inputs, catalog)
+    made = {dataset: path for dataset, path in _files(outputs, catalog).items() if dataset != METRICS}
+    stage: dict[str, Any] = {
+        "cmd": f"kedro run --env base --pipelines {name}",
+        "deps": [SOURCE, "conf/base/catalog.yml", *files.values()],
+        # the whole file where a node takes all parameters
+        "params": [{PARAMETERS: None if "parameters" in inputs else keys}],
+        "outs": list(made.values()),
+    }
+    if METRICS in outputs:
+        stage["metrics"] = [{_files({METRICS}, catalog)[METRICS]: {"cache": False}}]
+    return stage
+
+
+def _files(datasets: set[str], catalog: CatalogProtocol) -> dict[str, str]:
+    """Path in the project of every dataset that is a file."""
+    found = {}
+    for dataset in sorted(datasets):
+        if dataset == "parameters" or dataset.startswith("params:"):
+            continue
+        stored = catalog.get(dataset)
+        if stored is not None and not isinstance(stored, MemoryDataset):
+            found[dataset] = str(Path(stored.path).relative_to(PROJECT))
+    return found
+
+
+def main() -> None:
+    header = "# Made by `make dvc-yaml` from pipelines and catalog; not written by hand.\n"
+    (PROJECT / "dvc.yaml").write_text(header + yaml.safe_dump(make_stages(PROJECT), sort_keys=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What the measurements say: is there a cheaper plan that is as good as the deep network, and does it need the switch?
+
+All differences of FID are paired over the same seed blocks, with their Student-t 95 % interval. "Credibly worse" means
+that the whole interval lies above 0; one that reaches 0 is no proof of equality, only of not having seen a difference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..metrics.intervals import Interval, paired_difference
+from ..metrics.reference import Floor
+from .measured import MeasuredPlan
+
+Standing = Literal["better", "worse", "indistinguishable"]
+Verdict = Literal["shallow all the way", "switch", "deep for less", "stay with deep"]
+
+VERDICTS: dict[str, Verdict] = {"shallow": "shallow all the way", "duodiff": "switch", "deep": "deep for less"}
+# Steps are whole, so the cost of a control matches its DuoDiff's only about so well.
+SAME_COST = 1.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """difference: FID of `plan` minus FID of `other`, over the same blocks."""
+
+    plan: MeasuredPlan
+    other: MeasuredPlan
+    difference: Interval
+
+    @property
+    def standing(self) -> Standing:
+        """Of `plan`."""
+        if self.difference.low > 0:
+            return "worse"
+        return "better" if self.difference.high < 0 else "indistinguishable"
+
+    @property
+    def cost_ratio(self) -> float:
+        return self.plan.gmacs / self.other.gmacs
+
+
+@dataclass(frozen=True)
+class Control:
+    """What stands against a DuoDiff, and how: `comparison` is control minus DuoDiff."""
+
+    what: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Findings:
+    """plans: all evaluated, the baseline first; pick: the recommended plan against the baseline; against_deep: every
+    other plan against the baseline; controls: of every DuoDiff, by its name; rivals: what undoes the pick, see `_rivals`.
+    """
+
+    plans: tuple[MeasuredPlan, ...]
+    floor: Floor
+    verdict: Verdict
+    pick: Comparison
+    against_deep: tuple[Comparison, ...]
+    controls: dict[str, tuple[Control, ...]]
+    rivals: tuple[Comparison, ...]
+
+    @property
+    def baseline(self) -> MeasuredPlan:
+        return self.plans[0]
+
+    @property
+    def duodiffs(self) -> tuple[MeasuredPlan, ...]:
+        return tuple(plan for plan in self.plans if plan.role == "duodiff")
+
+    @property
+    def shallow(self) -> Comparison:
+        """The shallow network alone against the baseline."""
+        return next(c for c in self.against_deep if c.plan.role == "shallow")
+
+    @property
+    def cheaper(self) -> tuple[Comparison, ...]:
+        """What the recommendation is chosen from, beside the baseline; cheapest first."""
+        eligible = [c for c in self.against_deep if c.plan.role in VERDICTS and c.cost_ratio < 1]
+        return tuple(sorted(eligible, key=lambda c: (c.plan.gmacs, c.plan.fid)))
+
+    @property
+    def floor_ratio(self) -> float | None:
+        """FID of the baseline over the floor; None where the floor was measured at another n."""
+        return self.baseline.fid / self.floor.mean if self.floor_compares else None
+
+    @property
+    def floor_compares(self) -> bool:
+        return self.floor.n_images == self.baseline.record.n_generated
+
+
+def weigh(plans: Sequence[MeasuredPlan], floor: Floor) -> Findings:
+    """The findings; plans as `measured_plans` gives them, floor at the n of the records if it is to compare."""
+    baseline = plans[0]
+    against_deep = tuple(compare(plan, baseline) for plan in plans[1:])
+    eligible = [c for c in against_deep if c.plan.role in VERDICTS and c.cost_ratio < 1 and c.standing != "worse"]
+    pick = min(eligible, key=lambda c: (c.plan.gmacs, c.plan.fid), default=compare(baseline, baseline))
+    return Findings(
+        plans=tuple(plans),
+        floor=floor,
+        verdict=VERDICTS[pick.plan.role] if eligible else "stay with deep",
+        pick=pick,
+        against_deep=against_deep,
+        controls={plan.name: _controls(plan, plans) for plan in plans if plan.role == "duodiff"},
+        rivals=_rivals(pick.plan, against_deep),
+    )
+
+
+def compare(plan: MeasuredPlan, other: MeasuredPlan) -> Comparison:
+    return Comparison(plan, other, paired_difference(plan.fid_blocks, other.fid_blocks))
+
+
+def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Control, ...]:
+    """The controls of one DuoDiff, found by what they are: a plan that two DuoDiffs share is evaluated once."""
+    alone = [p for p in plans if len(p.serves) == 1 and p.exit_threshold is None and _family(p) == _family(duodiff)]
+    *earlier, last = duodiff.serves
+    found = []
+    networks = dict.fromkeys(p.serves[0] for p in alone if p.serves[0] not in earlier)
+    for network in sorted(networks, key=lambda name: name != last):
+        nearest = min((p for p in alone if p.serves[0] == network), key=lambda p: abs(p.gmacs - duodiff.gmacs))
+        found.append((f"{network} throughout, {nearest.nfe} evaluations", nearest))
+    for plan in plans:
+        if plan.solver == duodiff.solver and plan.serves == duodiff.serves[::-1] and plan.k == duodiff.nfe - (duodiff.k or 0):
+            found.append((f"the order reversed, {last} first", plan))
+        if plan.exit_threshold is not None:
+            found.append((f"AdaDiff, exits at u <= {plan.exit_threshold:g}", plan))
+    return tuple(Control(what, compare(plan, duodiff)) for what, plan in found)
+
+
+def _family(plan: MeasuredPlan) -> tuple[str, float]:
+    return plan.solver.name, plan.solver.eta
+
+
+def _rivals(pick: MeasuredPlan, against_deep: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Controls and AdaDiffs that undo the pick, against it.
+
+    Not credibly worse than the baseline, and either clearly cheaper than the pick or, at its cost, credibly better.
+    """
+    others = [compare(c.plan, pick) for c in against_deep if c.plan.role not in VERDICTS and c.standing != "worse"]
+    return tuple(c for c in others if c.cost_ratio < 1 / SAME_COST or (c.cost_ratio <= SAME_COST and c.standing == "better"))

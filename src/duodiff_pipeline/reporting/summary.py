@@ -1,0 +1,37 @@
+"""The end of a run on the terminal: one table, the recommendation, and where the rest is."""
+
+import io
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from .findings import Findings
+from .statements import headline, reasons
+from .wording import fid_text, number
+
+WIDTH = 110
+
+
+def summary(findings: Findings, paths: Mapping[str, str]) -> str:
+    """Plain text; paths: what to read next, by what it is."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("denoiser")
+    for column in ("GMACs an image", "seconds an image", "speed-up (blocks)", "FID (95% interval)"):
+        table.add_column(column, justify="right")
+    for plan in findings.plans:
+        speed_up = "1" if plan is findings.baseline else f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})"
+        table.add_row(plan.name, number(plan.gmacs), number(plan.seconds_per_image), speed_up, fid_text(plan.record))
+    floor = findings.floor
+    n = "" if findings.floor_compares else f", at n = {floor.n_images}: does not compare"
+    table.add_row(f"floor: real images{n}", "", "", "", f"{number(floor.mean)} ± {number(floor.spread)}")
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False)
+    console.print(table)
+    console.print()
+    console.print(f"{headline(findings)}. {' '.join(reasons(findings))}")
+    console.print()
+    for what, path in paths.items():
+        console.print(f"{what}: {path}", soft_wrap=True)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())

@@ -1,0 +1,58 @@
+"""Switches on the timestep axis: where exit statistics suggest one, and where the evaluated schedules have theirs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..diffusion.noise import NoiseSchedule
+from ..diffusion.stages import StageSchedule
+from .measured import MeasuredPlan
+
+
+@dataclass(frozen=True)
+class SwitchRange:
+    """A switch as an edge between timesteps `low` and `high`; edge is None where there is none.
+
+    Of a suggested switch low and high are its 95 % interval. Of an evaluated one they are the timesteps of the two
+    evaluations it lies between: every edge in there gives each evaluation to the same network.
+    k of evaluations: the same on the grid of timesteps it was found on.
+    """
+
+    label: str
+    message: str
+    k: int | None
+    evaluations: int
+    edge: float | None
+    low: float | None
+    high: float | None
+
+    def holds(self, edge: float) -> bool:
+        return self.low is not None and self.high is not None and self.low <= edge <= self.high
+
+
+def suggested_switches(
+    change_points: Sequence[Mapping[str, Any]], exit_table: pd.DataFrame, noise: NoiseSchedule
+) -> tuple[SwitchRange, ...]:
+    """One a threshold, from the change points."""
+    ranges = []
+    for found in change_points:
+        own = exit_table[exit_table["threshold"] == found["threshold"]]
+        grid = own.groupby("evaluation")["timestep"].first().to_list()
+        low, high = (_edge(found[end], grid, noise) for end in ("k_high", "k_low"))
+        label = f"u <= {found['threshold']:g}"
+        ranges.append(SwitchRange(label, found["message"], found["k"], len(grid), found["timestep_edge"], low, high))
+    return tuple(ranges)
+
+
+def evaluated_switch(plan: MeasuredPlan, noise: NoiseSchedule) -> SwitchRange:
+    """The switch of a plan of two stages."""
+    (edge,), k = plan.edges, plan.k or 0
+    bounds = (float(noise.timesteps), *plan.solver.grid(noise), 0.0)
+    message = f"{plan.solver.label}, {plan.solver.steps} steps: {plan.runs}"
+    return SwitchRange(plan.name, message, plan.k, plan.nfe, edge, bounds[k + 1], bounds[k])
+
+
+def _edge(k: int | None, grid: Sequence[float], noise: NoiseSchedule) -> float | None:
+    return None if k is None else StageSchedule.from_switch(k, grid, ("before", "after"), noise).edges[0]

@@ -1,0 +1,59 @@
+"""Numbers as a reader wants them, the same everywhere."""
+
+import math
+
+from ..metrics.intervals import CONFIDENCE, Interval
+from ..metrics.records import MetricRecord
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without exponent for what a person would write out."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}".replace("-", MINUS)
+    text = f"{value:#.3g}".rstrip(".")
+    return text.replace("-", MINUS, 1) if value < 0 else text
+
+
+def percent(share: float) -> str:
+    return f"{share:.0%}" if abs(share) >= 0.1 or share == 0 else f"{share:.1%}"
+
+
+def fid_text(record: MetricRecord) -> str:
+    """"8.5 (7.5 to 9.5)": value and 95 % interval, with the decimals that the interval bears."""
+    places = _places(record.interval_high - record.interval_low)
+    return f"{record.value:.{places}f} ({record.interval_low:.{places}f} to {record.interval_high:.{places}f})"
+
+
+def difference_text(difference: Interval) -> str:
+    """"+0.4 (95% interval −0.3 to +1.1)"."""
+    return f"{signed(difference)} ({CONFIDENCE:.0%} interval {interval_ends(difference)})"
+
+
+def signed(difference: Interval) -> str:
+    """The value alone, with the decimals that its interval bears."""
+    return _signed(difference.value, _places(difference.high - difference.low))
+
+
+def interval_ends(difference: Interval) -> str:
+    places = _places(difference.high - difference.low)
+    return f"{_signed(difference.low, places)} to {_signed(difference.high, places)}"
+
+
+def sentence(text: str) -> str:
+    """With a capital at its head."""
+    return text[:1].upper() + text[1:]
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _signed(value: float, places: int) -> str:
+    return f"{value:+.{places}f}".replace("-", MINUS)
+
+
+def _places(width: float) -> int:
+    """Decimals that show two digits of half an interval's width."""
+    return min(4, max(1, 1 - math.floor(math.log10(width / 2)))) if width > 0 else 1

@@ -1,0 +1,61 @@
+"""Projects in empty folders, driven from the command line as a user would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PARTS = ("conf", "src", "notebooks", "pyproject.toml", ".telemetry", "dvc.yaml", ".dvcignore")
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of this project without data."""
+
+    root: Path
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the project's virtual environment in the copy."""
+        paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
+        return subprocess.run(
+            command, cwd=self.root, env={**os.environ, **paths, **environment}, capture_output=True, text=True, check=False
+        )
+
+    def kedro(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run("kedro", *arguments)
+
+    def data(self, layer: str, experiment: str = "test") -> Path:
+        return self.root / "data" / layer / experiment
+
+
+def copy_project(root: Path) -> Project:
+    for part in PARTS:
+        source = PROJECT / part
+        if source.is_dir():
+            shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, root / part)
+    return Project(root)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which the whole experiment has run once. Tests read it; those that change it copy it."""
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    result = project.kedro("run", "--env", "test")
+    assert result.returncode == 0, result.stderr
+    (project.root / "stdout.txt").write_text(result.stdout)
+    return project
+
+
+@pytest.fixture
+def continued(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project that a test may change."""
+    shutil.copytree(finished.root, tmp_path / "project")
+    return Project(tmp_path / "project")

@@ -1,0 +1,117 @@
+"""The whole experiment from the command line."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from .conftest import Project, copy_project
+
+# seconds are the only thing that two runs may differ in
+MACHINE_DEPENDENT = ("timings.json", "block_seconds.json", "_training_seconds.json", "report.html")
+
+
+def _results(project: Project) -> dict[str, bytes]:
+    root = project.root / "data"
+    files = [path for path in root.rglob("*") if path.is_file() and ".work" not in path.parts]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(MACHINE_DEPENDENT)}
+
+
+def test_two_runs_in_empty_folders_give_identical_results(finished: Project, tmp_path: Path) -> None:
+    again = copy_project(tmp_path)
+    assert again.kedro("run", "--env", "test").returncode == 0
+    first, second = _results(finished), _results(again)
+    assert {"08_reporting/test/records.json", "08_reporting/test/metrics.json", "08_reporting/test/trials.parquet"} <= set(first)
+    assert any(name.endswith("sample_grids.safetensors") for name in first)
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_run_ends_with_the_summary_and_where_to_look(finished: Project) -> None:
+    shown = (finished.root / "stdout.txt").read_text()
+    for plan in json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text()):
+        assert plan["name"] in shown
+    for place in ("report.html", "records.json", "mlflow.db", "floor"):
+        assert place in shown
+
+
+def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -> None:
+    records = json.loads((finished.data("08_reporting") / "records.json").read_text())
+    plans = json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
+    assert [record["denoiser"] for record in records] == [plan["name"] for plan in plans]
+    assert all(record["interval_low"] < record["value"] < record["interval_high"] for record in records)
+    assert {plan["role"] for plan in plans} == {"deep", "shallow", "duodiff", "adadiff", "control"}
+
+
+def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
+    plans = {plan["name"]: plan for plan in json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())}
+    cost = pd.read_parquet(finished.data("07_model_output") / "fid_blocks.parquet").groupby("plan")["gmacs"].mean()
+    controls = [plan for plan in plans.values() if plan["control_of"]]
+    assert controls
+    for control in controls:
+        one_step = cost[control["name"]] / control["nfe"]
+        assert abs(cost[control["name"]] - cost[control["control_of"]]) <= max(one_step, cost[control["control_of"]] * 1e-9)
+
+
+def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Project) -> None:
+    client = MlflowClient(f"sqlite:///{finished.root / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    parent = parents[0]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["switch_search.n_trials"] == "12"
+    assert {"experiment_key", "git_commit", "git_dirty", "data_sha256", "environment"} <= set(parent.data.tags)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    names = {run.info.run_name for run in children}
+    assert {"train deep", "train shallow", "train middle", "train early_exits"} <= names
+    assert any(name.startswith("trial ") for name in names)
+    deep = next(run for run in children if run.info.run_name == "train deep")
+    assert [point.step for point in client.get_metric_history(deep.info.run_id, "loss")] == [6, 12]
+    assert client.list_artifacts(deep.info.run_id, "images")
+    assert "report.html" in [artifact.path for artifact in client.list_artifacts(parent.info.run_id)]
+
+
+def test_a_second_run_reuses_finished_work_and_gives_the_same(continued: Project, finished: Project) -> None:
+    result = continued.kedro("run", "--env", "test")
+    assert result.returncode == 0
+    assert "step 12 of 12" not in result.stderr
+    assert _results(continued) == _results(finished)
+
+
+def test_a_parameter_on_the_command_line_keeps_its_siblings(continued: Project) -> None:
+    result = continued.kedro("run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=14")
+    assert result.returncode == 0, result.stderr
+    trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
+    assert len(trials) == 14
+    assert set(trials["steps"]) <= {2, 4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--params", "serch.n_trials=5"],
+            "Error: parameters: serch: unknown parameter; here stand backbones, data_preparation, early_exit, evaluation, "
+            "exit_statistics, hardware, metric_reference, noise, sampling, seed, switch_search, timestep_clustering, training",
+        ),
+        (
+            ["--params", "switch_search.n_trials=0"],
+            "Error: parameters: switch_search.n_trials: Input should be greater than or equal to 1, not 0",
+        ),
+        (["--env", "nope"], "Error: there is no environment 'nope'; conf/ holds base, local, test"),
+        (
+            ["--pipelines", "evaluation"],
+            "does not exist: run the pipeline that makes it first",
+        ),
+    ],
+)
+def test_a_mistake_ends_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    project = copy_project(tmp_path)
+    result = project.kedro("run", *([] if "--env" in arguments else ["--env", "test"]), *arguments)
+    assert result.returncode == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert message in result.stderr
+    assert not (tmp_path / "data").exists()
