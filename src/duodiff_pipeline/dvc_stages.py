@@ -10,8 +10,10 @@ import yaml
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io import CatalogProtocol, MemoryDataset
+from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
+
+from .datasets.files import FileDataset
 
 PROJECT = Path(__file__).parents[2]
 SOURCE = "src/duodiff_pipeline"
@@ -23,11 +25,12 @@ def make_stages(project: Path) -> dict[str, Any]:
     """The content of dvc.yaml for the base configuration of a project."""
     bootstrap_project(project)
     with KedroSession.create(project, env="base") as session:
+        assert isinstance(session, KedroSession)
         catalog = session.load_context().catalog
         return {"stages": {name: _stage(name, pipelines[name], catalog) for name in pipelines if name != "__default__"}}
 
 
-def _stage(name: str, pipeline: Pipeline, catalog: CatalogProtocol) -> dict[str, Any]:
+def _stage(name: str, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> dict[str, Any]:
     inputs, outputs = pipeline.inputs(), pipeline.all_outputs()
     keys = sorted(dataset.removeprefix("params:") for dataset in inputs if dataset.startswith("params:"))
     files = _files(inputs, catalog)
@@ -44,15 +47,15 @@ def _stage(name: str, pipeline: Pipeline, catalog: CatalogProtocol) -> dict[str,
     return stage
 
 
-def _files(datasets: set[str], catalog: CatalogProtocol) -> dict[str, str]:
+def _files(datasets: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
     """Path in the project of every dataset that is a file."""
     found = {}
     for dataset in sorted(datasets):
         if dataset == "parameters" or dataset.startswith("params:"):
             continue
         stored = catalog.get(dataset)
-        if stored is not None and not isinstance(stored, MemoryDataset):
-            found[dataset] = str(Path(stored.path).relative_to(PROJECT))
+        if isinstance(stored, FileDataset):
+            found[dataset] = str(stored.path.relative_to(PROJECT))
     return found
 
 

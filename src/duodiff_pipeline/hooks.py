@@ -26,7 +26,7 @@ class ExperimentHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        self.project = context.project_path
+        self.project: Path = context.project_path
         self.environment = context.env or "base"
         self.raw = context.config_loader["parameters"]
         parameters = validate(self.raw)
@@ -74,7 +74,7 @@ class ExperimentHooks:
 
     @property
     def report_folder(self) -> Path:
-        return Path(self.project) / "data" / "08_reporting" / self.experiment
+        return self.project / "data" / "08_reporting" / self.experiment
 
 
 def _shown(node: Node) -> str:

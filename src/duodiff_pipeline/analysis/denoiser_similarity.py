@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .optimal_denoiser import Floats, Ints, OptimalDenoiser
-from .randomness import generator
+from ..diffusion.random import keyed_generator
 
 BATCH_DRAWS = 256
 
@@ -97,7 +97,7 @@ def _draw(denoiser: OptimalDenoiser, draws: int, seed: int) -> tuple[Floats, Flo
     images, dimensions = denoiser.images.shape
     y, eps, timesteps = np.empty((draws, dimensions)), np.empty((draws, dimensions)), np.empty(draws, dtype=np.int64)
     for k in range(draws):
-        own = generator(seed, "optimal denoiser", k)
+        own = keyed_generator(seed, "optimal denoiser", k)
         y[k] = denoiser.images[own.integers(images)]
         timesteps[k] = own.integers(denoiser.noise.timesteps)
         eps[k] = own.standard_normal(dimensions)

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import InputError
+
 NoiseKind = Literal["linear", "cosine"]
 
 
@@ -26,10 +28,16 @@ class NoiseSchedule:
 
     `linear` runs beta from 1e-4 to 0.02 (Ho et al. 2020, section 4), rescaled by 1000/T for other T;
     `cosine` is Nichol & Dhariwal 2021 (arXiv 2102.09672, eq. 17) with beta capped at 0.999.
+
+    Raises InputError where a linear schedule is so short that its last beta reaches 1.
     """
 
     kind: NoiseKind = "linear"
     timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.kind == "linear" and self.timesteps <= 20:
+            raise InputError(f"a linear noise schedule needs more than 20 timesteps, not {self.timesteps}")
 
     @cached_property
     def betas(self) -> NDArray[np.float64]:
@@ -44,7 +52,7 @@ class NoiseSchedule:
     @cached_property
     def abar(self) -> NDArray[np.float64]:
         """(T,) float64, strictly decreasing."""
-        return np.cumprod(1 - self.betas)
+        return np.cumprod(1 - self.betas, dtype=np.float64)
 
     @cached_property
     def log_snr(self) -> NDArray[np.float64]:

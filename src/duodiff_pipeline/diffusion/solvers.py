@@ -5,7 +5,7 @@ arXiv 2305.08891: the first evaluation is at T-1, the last step lands on clean d
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -56,16 +56,26 @@ class SolverRun:
             DPMSolverMultistepScheduler,
         )
 
-        common: dict[str, Any] = {"num_train_timesteps": noise.timesteps, "trained_betas": noise.betas, "timestep_spacing": "trailing"}
+        # diffusers' own trailing grid gains a timestep -1 where rounding adds up, at 61 steps of 1000 for one
+        steps, whole = solver.steps, noise.timesteps
+        timesteps = [round((steps - i) * whole / steps) - 1 for i in range(steps)]
+        self.grid = tuple(float(n) for n in timesteps)
         if solver.name == "dpmsolver++":
-            self._scheduler = DPMSolverMultistepScheduler(**common, solver_order=2, final_sigmas_type="zero")
+            self._scheduler = DPMSolverMultistepScheduler(
+                num_train_timesteps=whole, trained_betas=noise.betas, solver_order=2, final_sigmas_type="zero"
+            )
+            self._scheduler.set_timesteps(timesteps=timesteps)
             self.eta = 0.0
         else:
             # ddpm is ddim at eta = 1, and of diffusers' two only that one takes noise drawn outside
-            self._scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
+            self._scheduler = DDIMScheduler(
+                num_train_timesteps=whole, trained_betas=noise.betas, clip_sample=False, set_alpha_to_one=True
+            )
+            # it takes every step to be T // S long, which is so only where S divides T; on the grid's own alphas all are 1
+            self._scheduler.alphas_cumprod = self._scheduler.alphas_cumprod[timesteps[::-1]]
+            self._scheduler.register_to_config(num_train_timesteps=steps)
+            self._scheduler.set_timesteps(steps)
             self.eta = 1.0 if solver.name == "ddpm" else solver.eta
-        self._scheduler.set_timesteps(solver.steps)
-        self.grid = tuple(float(n) for n in self._scheduler.timesteps)
 
     @property
     def stochastic(self) -> bool:

@@ -111,7 +111,7 @@ class Block(nn.Module):
         self.skip_linear = nn.Linear(2 * width, width) if merges_skip else None
 
     def forward(self, x_nsd: Tensor, skip_nsd: Tensor | None = None) -> Tensor:
-        if self.skip_linear is not None:
+        if self.skip_linear is not None and skip_nsd is not None:
             x_nsd = self.skip_linear(torch.cat([x_nsd, skip_nsd], dim=-1))
         x_nsd = x_nsd + self.attn(self.norm1(x_nsd))
         return x_nsd + self.mlp(self.norm2(x_nsd))
@@ -183,7 +183,7 @@ class UViT(nn.Module):
 
     @cached_property
     def blocks(self) -> list[Block]:
-        return [*self.in_blocks, self.mid_block, *self.out_blocks]  # type: ignore[list-item]
+        return [*self.in_blocks, self.mid_block, *self.out_blocks]
 
     def embed(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W), timesteps (N,) and labels (N,) to tokens (N, S, D)."""

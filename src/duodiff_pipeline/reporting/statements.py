@@ -22,7 +22,7 @@ def headline(findings: Findings) -> str:
             text = f"Stay with {deep}, at {counted(plan.nfe, 'evaluation')} instead of {findings.baseline.nfe}"
         case "stay with deep":
             text = f"Stay with {deep}: nothing cheaper is free" if findings.cheaper else f"Stay with {deep}: nothing cheaper was evaluated"
-    return text + (f" \N{EM DASH} but {findings.rivals[0].plan.name} undercuts it" if findings.rivals else "")
+    return text + (f" \N{EM DASH} but {findings.rivals[0].plan.name} does better" if findings.rivals else "")
 
 
 def reasons(findings: Findings) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from optuna.trial import Trial
 
@@ -32,11 +32,12 @@ class SearchSpace:
 
     def suggest(self, trial: Trial) -> SamplingPlan:
         """Solver, steps, and an edge by k, by one of the clusterings, or none (then one backbone serves throughout)."""
-        solver = Solver(trial.suggest_categorical("solver", list(self.solvers)), trial.suggest_categorical("steps", list(self.steps)))
+        name = trial.suggest_categorical("solver", list(self.solvers))
+        solver = Solver(cast(SolverName, name), trial.suggest_categorical("steps", list(self.steps)))
         edges_by = trial.suggest_categorical("edges_by", [BY_SWITCH, ONE_STAGE, *self._methods()])
-        name = f"trial {trial.number}"
+        named = f"trial {trial.number}"
         if edges_by == ONE_STAGE:
-            return single(name, trial.suggest_categorical("serves", [self.last, self.first]), solver, self.noise)
+            return single(named, trial.suggest_categorical("serves", [self.last, self.first]), solver, self.noise)
         if edges_by == BY_SWITCH:
             grid = solver.grid(self.noise)
             k = trial.suggest_int(f"k of {len(grid)}", 0, len(grid))
@@ -45,7 +46,7 @@ class SearchSpace:
             labels = [label for label in self.candidates if _method(label) == edges_by]
             label = trial.suggest_categorical(f"{edges_by} edge", labels)
             schedule = StageSchedule((self.candidates[label],), (self.first, self.last), self.noise)
-        return SamplingPlan(name, solver, schedule)
+        return SamplingPlan(named, solver, schedule)
 
     def anchors(self) -> list[dict[str, Any]]:
         """What every study tries first: each backbone alone at every solver and number of steps."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -65,8 +66,9 @@ def _sampler(seed: int, number: int) -> TPESampler:
     return TPESampler(seed=drawn, multivariate=True, group=True, n_startup_trials=10, warn_independent_sampling=False)
 
 
-def on_front(objectives: np.ndarray) -> np.ndarray:
+def on_front(objectives: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N,) bool: which rows of (N, 2) objectives no other row beats in one and matches in the other; equal rows all stay."""
-    no_worse = (objectives[None] <= objectives[:, None]).all(axis=2)
-    better = (objectives[None] < objectives[:, None]).any(axis=2)
-    return ~(no_worse & better).any(axis=1)
+    no_worse = np.all(objectives[None] <= objectives[:, None], axis=2)
+    better = np.any(objectives[None] < objectives[:, None], axis=2)
+    beaten: NDArray[np.bool_] = np.any(no_worse & better, axis=1)
+    return ~beaten

@@ -16,6 +16,9 @@ from ..networks.uvit import UViT
 from .batches import Batch
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 @dataclass(frozen=True)
 class Optimisation:
     """AdamW with linear warm-up, then a cosine to 0; gradients clipped by norm; weights averaged exponentially."""
@@ -30,11 +33,11 @@ class Optimisation:
     min_snr_gamma: float | None = None
 
 
-def warmed_up_ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def warmed_up_ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential averaging whose decay after i updates is min(decay, (1 + i) / (10 + i)), so early weights are forgotten."""
 
     @torch.no_grad()
-    def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+    def average(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
         i = float(updates)
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + i) / (10 + i)))
 

@@ -76,7 +76,8 @@ def measure_plans(
     }
     inputs = {"reference": reference.sha256, **{name: network.sha256 for name, network in networks.items()}}
     work = WorkDir(work_folder, "evaluation", parameters, inputs, CODE)
-    rows, seconds = [], {described["name"]: [] for described in evaluated}
+    rows = []
+    seconds: dict[str, list[float]] = {described["name"]: [] for described in evaluated}
     grids: dict[str, Tensor] = {}
     warm = set[str]()
     for seed in settings.seeds:

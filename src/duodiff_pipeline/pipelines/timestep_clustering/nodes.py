@@ -41,12 +41,10 @@ def cluster_timesteps(
         edges = similarity_cluster_edges(predictions.similarity(eta), predictions.nodes, STAGES, "node")
         candidates += [_candidate("optimal_denoiser_clusters", {"eta": eta}, edge) for edge in edges]
         for alpha in settings.alphas:
-            three_stages = similarity_edges(differences, eta, alpha)
-            ends = {"noise": three_stages.t2, "data": three_stages.t1}
+            three_stages = similarity_edges(differences, eta, alpha).edges  # none where there is no middle stage
             candidates += [
                 _candidate("optimal_denoiser", {"eta": eta, "alpha": alpha, "end": end}, edge)
-                for end, edge in ends.items()
-                if edge is not None
+                for end, edge in zip(("noise", "data"), three_stages, strict=False)
             ]
     curves = pd.concat([similarity_curves(differences, eta).assign(eta=eta) for eta in settings.etas], ignore_index=True)
     return candidates, curves

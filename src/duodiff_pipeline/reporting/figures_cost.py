@@ -1,0 +1,123 @@
+"""Figures over cost: FID, switch and measured seconds."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .findings import Findings
+from .labels import place_labels
+from .measured import MeasuredPlan
+from .style import BLUE, GREY, INK, LIGHT, ORANGE, ROLES, SKY, drawn, fit_scale
+
+
+@drawn(10.4, 6.0)
+def cost_figure(figure: Figure, findings: Findings, trials: pd.DataFrame | None) -> None:
+    """FID against cost: evaluated plans with intervals; trials and their front, unless they were measured at another n."""
+    axes = figure.add_subplot()
+    legend = []
+    if trials is not None:
+        axes.plot(trials["gmacs"], trials["fid"], "o", color=GREY, alpha=0.35, markersize=4, markeredgewidth=0)
+        front = trials[trials["on_front"]].sort_values("gmacs")
+        axes.step(front["gmacs"], front["fid"], where="post", color=GREY, linewidth=1.2)
+        legend += [_key("trial (one block)", GREY, "o", alpha=0.35, markersize=4), Line2D([], [], color=GREY, label="front of the trials")]
+    floor = findings.floor
+    if findings.floor_compares:
+        axes.axhspan(floor.mean - floor.spread, floor.mean + floor.spread, color=SKY, alpha=0.3, linewidth=0)
+        legend.append(Line2D([], [], color=SKY, alpha=0.4, linewidth=8, label="floor ± spread"))
+    _scatter(axes, findings, lambda plan: plan.fid, intervals=True)
+    fids = [plan.fid for plan in findings.plans] + ([] if trials is None else trials["fid"].to_list())
+    fit_scale(axes, "y", fids + ([floor.mean] if findings.floor_compares else []))
+    fit_scale(axes, "x", [plan.gmacs for plan in findings.plans] + ([] if trials is None else trials["gmacs"].to_list()))
+    axes.set(xlabel="cost (GMACs an image)", ylabel="FID")
+    axes.legend(handles=[*_role_keys(findings), *legend], loc="center left", bbox_to_anchor=(1.0, 0.5))
+    place_labels(figure, axes, [(plan.gmacs, plan.fid, _short(plan)) for plan in findings.plans])
+
+
+@drawn(10.4, 5.0)
+def seconds_figure(figure: Figure, findings: Findings) -> None:
+    """Measured seconds against cost, with the line on which time follows cost from the baseline."""
+    axes = figure.add_subplot()
+    baseline = findings.baseline
+    slope = baseline.seconds_per_image / baseline.gmacs * 1e3
+    most = max(plan.gmacs for plan in findings.plans)
+    axes.plot([0, most], [0, slope * most], color=GREY, linewidth=1, linestyle="--")
+    _scatter(axes, findings, lambda plan: plan.seconds_per_image * 1e3, intervals=False)
+    axes.set(xlabel="cost (GMACs an image)", ylabel="measured milliseconds an image", xlim=(0, None), ylim=(0, None))
+    proportional = Line2D([], [], color=GREY, linestyle="--", label="time in proportion to cost")
+    axes.legend(handles=[*_role_keys(findings), proportional], loc="center left", bbox_to_anchor=(1.0, 0.5))
+    place_labels(figure, axes, [(plan.gmacs, plan.seconds_per_image * 1e3, _short(plan)) for plan in findings.plans])
+
+
+@drawn(10.4, 3.9)
+def switch_figure(figure: Figure, findings: Findings, trials: pd.DataFrame, comparable: bool) -> None:
+    """FID of trials against the switch k, a panel for every solver and number of steps.
+
+    The networks alone stand at the ends; evaluated schedules are added where they were measured at the trials' n.
+    """
+    panels = list(trials.groupby(["solver", "steps"]))
+    every_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    first, last = _ends(trials)
+    for axes, ((solver, steps), own) in zip(every_axes, panels, strict=True):
+        staged = own[own["k"].notna()]
+        alone = own[own["k"].isna()].assign(serves=lambda table: table["serves"].str[0])
+        free, clustered = staged[staged["edges_by"] == "switch"], staged[staged["edges_by"] != "switch"]
+        axes.plot(free["k"].astype(int), free["fid"], "o", color=INK, markersize=5, alpha=0.7, markeredgewidth=0)
+        axes.plot(clustered["k"].astype(int), clustered["fid"], "o", color=INK, markersize=5, alpha=0.7, fillstyle="none")
+        for network, colour, at in ((last, BLUE, 0), (first, ORANGE, int(own["nfe"].iloc[0]))):
+            fids = alone.loc[alone["serves"] == network, "fid"]
+            axes.plot([at] * len(fids), fids, "s", color=colour, markersize=7, markeredgewidth=0)
+        for plan in findings.duodiffs if comparable else ():
+            if (plan.solver.name, plan.solver.steps) == (solver, steps):
+                _point(axes, plan, plan.k or 0, plan.fid, findings, interval=True)
+        axes.set(title=f"{solver}, {steps} steps", xlabel=f"switch k (of {own['nfe'].iloc[0]})")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    fit_scale(every_axes[0], "y", trials["fid"].to_list())
+    every_axes[0].set_ylabel("FID")
+    duodiff = [_key("evaluated, fresh seeds", ROLES["duodiff"].colour, "D")] if comparable and findings.duodiffs else []
+    keys = [
+        _key(f"{last} alone", BLUE, "s"),
+        _key(f"{first} alone", ORANGE, "s"),
+        _key("trial, k chosen freely", INK, "o", alpha=0.7),
+        _key("trial, edge from clustering", INK, "o", alpha=0.7, fillstyle="none"),
+    ]
+    figure.legend(handles=keys + duodiff, loc="outside lower center", ncols=5)
+
+
+def _ends(trials: pd.DataFrame) -> tuple[str, str]:
+    """Backbones of the noisy and of the last stage."""
+    staged = trials.loc[trials["k"].notna(), "serves"]
+    return (staged.iloc[0][0], staged.iloc[0][-1]) if len(staged) else ("shallow", "deep")
+
+
+def _scatter(axes: Axes, findings: Findings, value: Callable[[MeasuredPlan], float], intervals: bool) -> None:
+    for plan in findings.plans:
+        _point(axes, plan, plan.gmacs, value(plan), findings, intervals)
+
+
+def _point(axes: Axes, plan: MeasuredPlan, x: float, y: float, findings: Findings, interval: bool) -> None:
+    role = ROLES[plan.role]
+    if interval:
+        axes.vlines(x, plan.record.interval_low, plan.record.interval_high, color=role.colour, linewidth=1.6)
+    axes.plot(x, y, role.marker, color=role.colour, markersize=8, markeredgecolor="white", markeredgewidth=0.8)
+    if plan.name == findings.pick.plan.name:
+        axes.plot(x, y, "o", color=INK, fillstyle="none", markersize=15, markeredgewidth=1.4)
+
+
+def _role_keys(findings: Findings) -> list[Line2D]:
+    present = dict.fromkeys(plan.role for plan in findings.plans)
+    keys = [_key(ROLES[role].label, ROLES[role].colour, ROLES[role].marker) for role in present]
+    return [*keys, _key("recommended", INK, "o", fillstyle="none", markersize=12)]
+
+
+def _key(label: str, colour: str, marker: str, markersize: float = 7, alpha: float = 1.0, fillstyle: str = "full") -> Line2D:
+    edge = 1.2 if fillstyle == "none" else 0
+    return Line2D(
+        [], [], linestyle="", color=colour, marker=marker, markersize=markersize, alpha=alpha, fillstyle=fillstyle, markeredgewidth=edge, label=label
+    )
+
+
+def _short(plan: MeasuredPlan) -> str:
+    return plan.name.removeprefix("control ")

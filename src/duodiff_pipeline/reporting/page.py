@@ -1,0 +1,172 @@
+"""The report: one self-contained HTML page, the same for the same inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from torch import Tensor
+
+from ..config import Parameters
+from ..images.pack import ImagePack
+from .answers import answers
+from .figures_cost import cost_figure, seconds_figure, switch_figure
+from .figures_images import png_uri, training_figure
+from .figures_noise import edges_figure, exit_statistics_figure
+from .findings import Comparison, Findings
+from .measured import MeasuredPlan
+from .statements import against, caveats, headline, reasons
+from .style import ROLES
+from .switches import evaluated_switch, suggested_switches
+from .wording import fid_text, interval_ends, number, percent, signed
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What the page shows beside the findings.
+
+    extractor: name, sha256 and held_out_accuracy; training_curves: by network; sample_grids: (N, C, H, W) uint8 by
+    plan; environment: of the configuration; git: commit and dirty; versions: by package.
+    """
+
+    parameters: Parameters
+    extractor: Mapping[str, Any]
+    exit_table: pd.DataFrame
+    change_points: Sequence[Mapping[str, Any]]
+    candidate_edges: Sequence[dict[str, Any]]
+    similarity_curves: pd.DataFrame
+    trials: pd.DataFrame
+    sample_grids: Mapping[str, Tensor]
+    training_curves: Mapping[str, Mapping[str, Any]]
+    train: ImagePack
+    held_out: ImagePack
+    environment: str
+    git: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+def render_page(findings: Findings, data: ReportData) -> str:
+    loader = FileSystemLoader(Path(__file__).parent)
+    template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return template.get_template("page.html.j2").render(_context(findings, data)) + "\n"
+
+
+def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
+    parameters, noise = data.parameters, data.parameters.noise.schedule()
+    suggested = suggested_switches(data.change_points, data.exit_table, noise)
+    evaluated = [evaluated_switch(plan, noise) for plan in findings.duodiffs if len(plan.edges) == 1]
+    accuracy = data.extractor["held_out_accuracy"]
+    record = findings.baseline.record
+    comparable = (parameters.switch_search.images or record.n_reference) == record.n_generated
+    full_depth = parameters.backbones[parameters.early_exit.backbone].depth
+    return {
+        "headline": headline(findings),
+        "reasons": reasons(findings),
+        "strip": _strip(findings.pick.plan, findings),
+        "answers": answers(findings, parameters, suggested, dict(data.extractor)),
+        "caveats": caveats(findings, accuracy),
+        "controls": {name: [_control_row(c.what, c.comparison, against(c)) for c in own] for name, own in findings.controls.items()},
+        "figures": {
+            "exits": exit_statistics_figure(data.exit_table, full_depth, suggested, evaluated, noise),
+            "cost": cost_figure(findings, data.trials if comparable else None),
+            "switch": switch_figure(findings, data.trials, comparable),
+            "training": training_figure(data.training_curves),
+            "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
+            "seconds": seconds_figure(findings),
+        },
+        "comparable": comparable,
+        "grids": _grids(findings, data),
+        "suggested": suggested,
+        "plans": [_plan_row(plan, findings) for plan in findings.plans],
+        "front": [_trial_row(row) for row in data.trials[data.trials["on_front"]].sort_values("gmacs").to_dict("records")],
+        "trial_count": len(data.trials),
+        "floor": findings.floor,
+        "floor_text": f"{number(findings.floor.mean)} ± {number(findings.floor.spread)}",
+        "floor_compares": findings.floor_compares,
+        "record": record,
+        "extractor": data.extractor,
+        "accuracy": percent(accuracy),
+        "packs": [data.train, data.held_out],
+        "command": "kedro run" + ("" if data.environment == "base" else f" --env {data.environment}"),
+        "environment": data.environment,
+        "parameters": yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False, width=120),
+        "git": data.git,
+        "versions": data.versions,
+    }
+
+
+def _strip(plan: MeasuredPlan, findings: Findings) -> list[dict[str, Any]]:
+    """One segment for every run of evaluations by one network, noise to data."""
+    single = {p.serves[0]: p.role for p in findings.plans if len(p.serves) == 1 and p.role in ("deep", "shallow")}
+    runs = [run.split(" ", 1) for run in plan.runs.split(", ")]
+    return [{"count": int(n), "network": network, "colour": ROLES[single.get(network, "control")].colour} for n, network in runs]
+
+
+def _control_row(what: str, comparison: Comparison, statement: str) -> dict[str, str]:
+    return {
+        "what": what,
+        "plan": comparison.plan.name,
+        "cost": percent(comparison.cost_ratio),
+        "fid": fid_text(comparison.plan.record),
+        "difference": _difference(comparison),
+        "standing": comparison.standing,
+        "statement": statement,
+    }
+
+
+def _difference(comparison: Comparison) -> str:
+    return f"{signed(comparison.difference)} ({interval_ends(comparison.difference)})"
+
+
+def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
+    comparison = next((c for c in findings.against_deep if c.plan is plan), None)
+    return {
+        "name": plan.name,
+        "colour": ROLES[plan.role].colour,
+        "picked": plan is findings.pick.plan,
+        "runs": plan.runs,
+        "nfe": plan.nfe,
+        "k": "" if plan.k is None else plan.k,
+        "edges": ", ".join(f"{edge:.1f}" for edge in plan.edges),
+        "gmacs": number(plan.gmacs),
+        "cost": percent(plan.gmacs / findings.baseline.gmacs),
+        "milliseconds": number(plan.seconds_per_image * 1e3),
+        "speed_up": f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})" if comparison else "1",
+        "fid": fid_text(plan.record),
+        "difference": _difference(comparison) if comparison else "baseline",
+        "standing": comparison.standing if comparison else "",
+        "resident": number(plan.resident_mb),
+        "training": number(plan.training_gmacs),
+    }
+
+
+def _trial_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        "trial": row["trial"],
+        "plan": row["plan"],
+        "edges_by": row["edges_by"].replace("_", " "),
+        "k": "" if pd.isna(row["k"]) else f"{row['k']} of {row['nfe']}",
+        "edges": ", ".join(f"{edge:.1f}" for edge in row["edges"]),
+        "fid": number(row["fid"]),
+        "gmacs": number(row["gmacs"]),
+    }
+
+
+def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
+    """Real held-out images, then the same seeds and images of every plan."""
+    count = max((len(images) for images in data.sample_grids.values()), default=0)
+    real = {"name": "real, held out", "image": png_uri(data.held_out.images[:count]), "fid": "", "gmacs": "", "colour": "#1f2933"}
+    shown = [plan for plan in findings.plans if plan.name in data.sample_grids]
+    return [real] + [
+        {
+            "name": plan.name,
+            "image": png_uri(data.sample_grids[plan.name]),
+            "fid": fid_text(plan.record),
+            "gmacs": number(plan.gmacs),
+            "colour": ROLES[plan.role].colour,
+        }
+        for plan in shown
+    ]

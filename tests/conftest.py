@@ -1,0 +1,66 @@
+"""What several rooms' tests share: one thread, and tiny networks with weights large enough to make differences visible."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import nn
+
+from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.networks.early_exit import EarlyExits
+from duodiff_pipeline.networks.files import NetworkHeader, StoredNetwork
+from duodiff_pipeline.networks.uvit import UViT, UViTConfig
+
+torch.set_num_threads(1)
+
+TINY = UViTConfig(image_size=8, channels=1, patch=4, width=16, depth=3, heads=2)
+
+
+def fill(module: nn.Module, seed: int, std: float) -> None:
+    """Every parameter normal, norms and biases included, so that none of them can go unnoticed."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=std, generator=generator)
+
+
+@pytest.fixture
+def noise() -> NoiseSchedule:
+    return NoiseSchedule()
+
+
+@pytest.fixture
+def make_uvit() -> Callable[..., UViT]:
+    def make(seed: int = 0, **changes) -> UViT:
+        network = UViT(replace(TINY, **changes))
+        fill(network, seed, std=0.2)
+        return network.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture
+def make_exits() -> Callable[..., EarlyExits]:
+    def make(network: UViT, seed: int = 0) -> EarlyExits:
+        exits = EarlyExits(network.config)
+        fill(exits, seed, std=0.5)
+        return exits.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture
+def make_stored() -> Callable[..., StoredNetwork]:
+    def make(network: UViT | EarlyExits, kind: str = "uvit", **changes) -> StoredNetwork:
+        header = NetworkHeader(
+            kind=kind,
+            architecture=asdict(network.config),
+            timestep_range=(0, network.config.noise.timesteps),
+            training={"learning_rate": 1e-3, "adam_betas": [0.9, 0.999]},
+            step=12,
+            weights="ema",
+            data_sha256="ab" * 32,
+        )
+        return StoredNetwork(network, replace(header, **changes))
+
+    return make
