@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from kedro.config import OmegaConfigLoader
 from kedro.framework.cli.project import run as kedro_run
 
 from .errors import InputError
@@ -24,7 +25,9 @@ def _run(**options: Any) -> None:
         _require_environment(options["env"])
         outputs = kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt:
-        click.echo("Stopped. The same command goes on from here; finished trainings, trials and blocks are kept.", err=True)
+        click.echo(
+            "Stopped. The same command goes on from here; finished trainings, trials and blocks are kept.", err=True
+        )
         sys.exit(130)
     except Exception as error:
         mistake = _input_error(error)
@@ -45,7 +48,9 @@ def repro(dvc_arguments: tuple[str, ...]) -> None:
     """`dvc repro`, its stages tracked under one MLflow run."""
     from . import tracking
 
-    run = tracking.start(Path.cwd(), "digits", "dvc", f"dvc {datetime.now():%Y-%m-%d %H:%M}")
+    experiment = OmegaConfigLoader("conf", base_env="base", default_run_env="base")["globals"]["experiment"]
+    started = f"dvc {datetime.now():%Y-%m-%d %H:%M:%S}"
+    run = tracking.start(Path.cwd(), experiment, started, started)  # the stages replace the key by their own
     environment = {**os.environ, **({"MLFLOW_RUN_ID": run.run_id} if run.run_id else {})}
     status = subprocess.run(["dvc", "repro", *dvc_arguments], env=environment, check=False).returncode
     run.end("FINISHED" if status == 0 else "FAILED")

@@ -11,6 +11,10 @@ from .diffusion.noise import NoiseKind, NoiseSchedule
 from .diffusion.solvers import Solver, SolverName
 from .errors import InputError
 from .networks.uvit import UViTConfig
+from .training.optimisation import Optimisation
+
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Settings(BaseModel):
@@ -32,16 +36,20 @@ class Noise(Settings):
 class HardwareSettings(Settings):
     """Where the work runs."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(description="Lightning's accelerator; sampling follows it")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
+        description="Lightning's accelerator; sampling follows it"
+    )
     devices: int = Field(ge=1, le=1, description="devices of one training")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(description="Lightning's precision of training")
+    precision: Precision = Field(description="Lightning's precision of training")
     threads: int | None = Field(ge=1, description="CPU threads of PyTorch; null leaves its default")
 
 
 class DataPreparation(Settings):
     """Where the images come from."""
 
-    source: Literal["digits", "idx"] = Field(description="digits: embedded in scikit-learn; idx: a folder of the MNIST family")
+    source: Literal["digits", "idx"] = Field(
+        description="digits: embedded in scikit-learn; idx: a folder of the MNIST family"
+    )
     folder: str | None = Field(description="folder with the four IDX files, gzipped or not; null for digits")
     held_out_share: float = Field(gt=0, lt=1, description="share of digits held out; IDX files bring their own split")
 
@@ -89,14 +97,32 @@ class Training(Settings):
     learning_rate: float = Field(gt=0, description="AdamW's peak learning rate")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up; a cosine to 0 follows")
     weight_decay: float = Field(ge=0, description="AdamW's weight decay")
-    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(description="AdamW's betas")
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        description="AdamW's betas"
+    )
     clip_norm: float = Field(gt=0, description="largest gradient norm")
     ema_decay: float = Field(ge=0, lt=1, description="decay a step of the averaged weights")
-    predicts: Literal["noise", "image"] = Field(description="what the networks' last layer puts out; the noise is derived from it")
-    min_snr_gamma: float | None = Field(gt=0, description="gamma of min-SNR loss weights (arXiv 2303.09556); null weighs all timesteps alike")
+    predicts: Literal["noise", "image"] = Field(
+        description="what the networks' last layer puts out; the noise is derived from it"
+    )
+    min_snr_gamma: float | None = Field(
+        gt=0, description="gamma of min-SNR loss weights (arXiv 2303.09556); null weighs all timesteps alike"
+    )
     flip: bool = Field(description="mirror images at random")
     checkpoint_every_steps: int = Field(ge=1, description="steps between checkpoints")
     observe_every_steps: int = Field(ge=1, description="steps between points of the loss curve and sample grids")
+
+    def optimisation(self, steps: int) -> Optimisation:
+        return Optimisation(
+            steps=steps,
+            learning_rate=self.learning_rate,
+            warmup_steps=min(self.warmup_steps, steps - 1),
+            weight_decay=self.weight_decay,
+            adam_betas=self.adam_betas,
+            clip_norm=self.clip_norm,
+            ema_decay=self.ema_decay,
+            min_snr_gamma=self.min_snr_gamma,
+        )
 
 
 class EarlyExit(Settings):
@@ -126,7 +152,9 @@ class Sampling(Settings):
 class ExitStatistics(Settings):
     """Sampling with the adaptive denoiser to see where it exits."""
 
-    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1, description="uncertainties at which to exit")
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        min_length=1, description="uncertainties at which to exit"
+    )
     solver: SolverSettings
     images: int = Field(ge=8, description="images sampled for each threshold")
     seed: int = Field(ge=0, description="key of their noise")
@@ -138,8 +166,12 @@ class TimestepClustering(Settings):
     draws: int = Field(ge=10, description="Monte-Carlo draws of the optimal-denoiser similarity")
     nodes: int = Field(ge=4, description="timesteps of the pairwise similarity matrix")
     node_draws: int = Field(ge=1, description="draws at every node of that matrix")
-    etas: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, description="eta: largest difference that counts as equal, in the data range [-1, 1]")
-    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1, description="alpha: mean similarity a stage must keep")
+    etas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, description="eta: largest difference that counts as equal, in the data range [-1, 1]"
+    )
+    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        min_length=1, description="alpha: mean similarity a stage must keep"
+    )
 
 
 class SwitchSearch(Settings):
@@ -149,7 +181,9 @@ class SwitchSearch(Settings):
     images: int | None = Field(ge=2, description="images a trial; null takes as many as are held out")
     seed: int = Field(ge=0, description="key of the noise all trials share, and of the sampler")
     solvers: tuple[SolverName, ...] = Field(min_length=1, description="solvers to choose from")
-    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, description="numbers of solver steps to choose from")
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        min_length=1, description="numbers of solver steps to choose from"
+    )
     first: str = Field(description="backbone of the noisy stage")
     last: str = Field(description="backbone of the stage that ends at the data, or of all timesteps")
 
@@ -161,7 +195,9 @@ class Evaluation(Settings):
     images: int | None = Field(ge=2, description="images a block; null takes as many as are held out")
     solver: SolverSettings
     schedules: int = Field(ge=1, description="schedules of the search's front to evaluate")
-    exit_thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(description="AdaDiff thresholds to evaluate")
+    exit_thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        description="AdaDiff thresholds to evaluate"
+    )
     middle: str | None = Field(description="backbone of the control of middle depth, or null")
     grid_images: int = Field(ge=1, description="images of a sample grid")
 
@@ -201,7 +237,9 @@ class Parameters(Settings):
             if name is not None and name not in self.backbones:
                 raise ValueError(f"{key} is {name!r}, but the backbones are {sorted(self.backbones)}")
         if set(self.evaluation.seeds) & {self.switch_search.seed, self.exit_statistics.seed}:
-            raise ValueError("evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed")
+            raise ValueError(
+                "evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed"
+            )
         return self
 
 
@@ -216,7 +254,9 @@ def validate(raw: dict[str, Any]) -> Parameters:
             siblings = _keys_beside(first["loc"])
             reason = f"unknown parameter; here stand {', '.join(siblings)}"
         else:
-            reason = first["msg"].removeprefix("Value error, ") + ("" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}")
+            reason = first["msg"].removeprefix("Value error, ") + (
+                "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+            )
         more = f" (and {len(others)} more)" if others else ""
         raise InputError(f"parameters: {f'{key}: ' if key else ''}{reason}{more}") from None
 
@@ -225,6 +265,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed in the section that holds the key at `location`."""
     model: Any = Parameters
     for part in location[:-1]:
-        annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
+        annotation = (
+            model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
+        )
         model = annotation
     return sorted(model.model_fields)

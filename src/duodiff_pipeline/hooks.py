@@ -46,11 +46,20 @@ class ExperimentHooks:
         self.nodes = {node.name: i for i, node in enumerate(pipeline.nodes, start=1)}
         whole = run_params["pipeline_names"] is None
         logger.info("%s: %d steps%s", self.experiment, len(self.nodes), f", {self.duration}" if whole else "")
-        key = sha256_of_json({"parameters": self.raw, "environment": self.environment, "code": code_version(["."])})[:16]
+        key = sha256_of_json({"parameters": self.raw, "environment": self.environment, "code": code_version(["."])})[
+            :16
+        ]
         name = f"{self.environment} {datetime.now():%Y-%m-%d %H:%M}"
         run = tracking.start(self.project, self.experiment, key, name)
         git = git_state(self.project)
-        run.set_tags({"environment": self.environment, "git_commit": git["commit"], "git_dirty": str(git["dirty"])})
+        run.set_tags(
+            {
+                "experiment_key": key,
+                "environment": self.environment,
+                "git_commit": git["commit"],
+                "git_dirty": str(git["dirty"]),
+            }
+        )
         run.log_params(self.raw)
 
     @hook_impl

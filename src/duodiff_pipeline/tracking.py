@@ -32,7 +32,10 @@ def _never_stops(method: Callable[..., None]) -> Callable[..., None]:
             method(self, *args, **kwargs)
         except Exception as error:  # the store may be anything, and so may its errors
             self.lost = True
-            logger.warning("MLflow no longer answers (%s): the work goes on, this run is not tracked further", str(error).split("\n")[0])
+            logger.warning(
+                "MLflow no longer answers (%s): the work goes on, this run is not tracked further",
+                str(error).split("\n")[0],
+            )
 
     return guarded
 
@@ -53,7 +56,9 @@ class Run:
             created = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
             return Run(self.client, self.experiment_id, created.info.run_id)
         except Exception as error:  # as in _never_stops
-            logger.warning("MLflow refuses a run for %s (%s): the work goes on untracked", name, str(error).split("\n")[0])
+            logger.warning(
+                "MLflow refuses a run for %s (%s): the work goes on untracked", name, str(error).split("\n")[0]
+            )
             return Run()
 
     @_never_stops
@@ -72,7 +77,9 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(self.run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()])
+        self.client.log_batch(
+            self.run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()]
+        )
 
     @_never_stops
     def log_images(self, name: str, images_u8: Tensor, step: int) -> None:
@@ -125,7 +132,9 @@ def start(folder: Path, experiment: str, experiment_key: str, name: str) -> Run:
         given = os.environ.get("MLFLOW_RUN_ID")
         run_id = given or _left_open(client, experiment_id, experiment_key)
         if run_id is None:
-            run_id = client.create_run(experiment_id, tags={"experiment_key": experiment_key}, run_name=name).info.run_id
+            run_id = client.create_run(
+                experiment_id, tags={"experiment_key": experiment_key}, run_name=name
+            ).info.run_id
         _current = Run(client, experiment_id, run_id, owned=given is None)
     except Exception as error:  # as in _never_stops
         logger.warning("MLflow cannot be used (%s): the work goes on untracked", str(error).split("\n")[0])

@@ -31,7 +31,9 @@ class WorkDir:
     root: the experiment's work folder; parameters: what the result depends on; inputs: sha256 by name.
     """
 
-    def __init__(self, root: Path, node: str, parameters: Mapping[str, Any], inputs: Mapping[str, str], rooms: Sequence[str]) -> None:
+    def __init__(
+        self, root: Path, node: str, parameters: Mapping[str, Any], inputs: Mapping[str, str], rooms: Sequence[str]
+    ) -> None:
         key = sha256_of_json({"parameters": parameters, "inputs": inputs, "code": code_version(rooms)})
         self.key = key[:16]
         self.folder = root / node / self.key

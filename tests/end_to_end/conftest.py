@@ -24,7 +24,12 @@ class Project:
         """Run a command of the project's virtual environment in the copy."""
         paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
         return subprocess.run(
-            command, cwd=self.root, env={**os.environ, **paths, **environment}, capture_output=True, text=True, check=False
+            command,
+            cwd=self.root,
+            env={**os.environ, **paths, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def kedro(self, *arguments: str) -> subprocess.CompletedProcess[str]:

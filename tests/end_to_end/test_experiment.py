@@ -16,14 +16,20 @@ MACHINE_DEPENDENT = ("timings.json", "block_seconds.json", "_training_seconds.js
 def _results(project: Project) -> dict[str, bytes]:
     root = project.root / "data"
     files = [path for path in root.rglob("*") if path.is_file() and ".work" not in path.parts]
-    return {str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(MACHINE_DEPENDENT)}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(MACHINE_DEPENDENT)
+    }
 
 
 def test_two_runs_in_empty_folders_give_identical_results(finished: Project, tmp_path: Path) -> None:
     again = copy_project(tmp_path)
     assert again.kedro("run", "--env", "test").returncode == 0
     first, second = _results(finished), _results(again)
-    assert {"08_reporting/test/records.json", "08_reporting/test/metrics.json", "08_reporting/test/trials.parquet"} <= set(first)
+    assert {
+        "08_reporting/test/records.json",
+        "08_reporting/test/metrics.json",
+        "08_reporting/test/trials.parquet",
+    } <= set(first)
     assert any(name.endswith("sample_grids.safetensors") for name in first)
     assert sorted(first) == sorted(second)
     assert [name for name in first if first[name] != second[name]] == []
@@ -46,13 +52,18 @@ def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -
 
 
 def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
-    plans = {plan["name"]: plan for plan in json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())}
+    plans = {
+        plan["name"]: plan
+        for plan in json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
+    }
     cost = pd.read_parquet(finished.data("07_model_output") / "fid_blocks.parquet").groupby("plan")["gmacs"].mean()
     controls = [plan for plan in plans.values() if plan["control_of"]]
     assert controls
     for control in controls:
         one_step = cost[control["name"]] / control["nfe"]
-        assert abs(cost[control["name"]] - cost[control["control_of"]]) <= max(one_step, cost[control["control_of"]] * 1e-9)
+        assert abs(cost[control["name"]] - cost[control["control_of"]]) <= max(
+            one_step, cost[control["control_of"]] * 1e-9
+        )
 
 
 def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Project) -> None:
@@ -82,7 +93,9 @@ def test_a_second_run_reuses_finished_work_and_gives_the_same(continued: Project
 
 
 def test_a_parameter_on_the_command_line_keeps_its_siblings(continued: Project) -> None:
-    result = continued.kedro("run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=14")
+    result = continued.kedro(
+        "run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=14"
+    )
     assert result.returncode == 0, result.stderr
     trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
     assert len(trials) == 14

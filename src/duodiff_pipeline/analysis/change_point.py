@@ -71,7 +71,9 @@ def find_change_point(panel: ExitPanel, seed: int) -> ChangePoint:
         return _none(f"{images} images are too few to tell, {MIN_IMAGES} are needed")
     if not len(cuts):
         return _none("all evaluations stand at one timestep")
-    weights_bn = keyed_generator(seed, "change point").multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
+    weights_bn = (
+        keyed_generator(seed, "change point").multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
+    )
 
     step_nc = _steps(panel.depths, cuts)
     # what a step explains of the sum of squares is its height squared times k (E - k) / E

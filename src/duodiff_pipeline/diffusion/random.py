@@ -28,5 +28,7 @@ def image_noise(seed: int, image_indices: Iterable[int], shape_chw: tuple[int, .
     The initial noise of an image is that of evaluation 0; the noise that a stochastic solver adds after
     evaluation i is that of i + 1.
     """
-    draws = [keyed_generator(seed, "sampling", i, evaluation).standard_normal(shape_chw, np.float32) for i in image_indices]
+    draws = [
+        keyed_generator(seed, "sampling", i, evaluation).standard_normal(shape_chw, np.float32) for i in image_indices
+    ]
     return torch.from_numpy(np.stack(draws))

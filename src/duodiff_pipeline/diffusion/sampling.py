@@ -68,7 +68,10 @@ def sample(
         raise InputError(f"image indices {image_indices} must be a non-empty range of step 1")
     size = micro_batch_images
     batches = range(image_indices.start // size, (image_indices.stop - 1) // size + 1)
-    pieces = [_sample_micro_batch(denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device) for b in batches]
+    pieces = [
+        _sample_micro_batch(denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device)
+        for b in batches
+    ]
     first = batches.start * size
     kept = slice(image_indices.start - first, image_indices.stop - first)
     traces = [piece.trace for piece in pieces]

@@ -28,14 +28,18 @@ class StageSchedule:
 
     def __post_init__(self) -> None:
         if len(self.serves) != len(self.edges) + 1:
-            raise InputError(f"{len(self.edges)} edges make {len(self.edges) + 1} stages, but {len(self.serves)} denoisers are named")
+            raise InputError(
+                f"{len(self.edges)} edges make {len(self.edges) + 1} stages, but {len(self.serves)} denoisers are named"
+            )
         if any(a <= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise InputError(f"edges {list(self.edges)} must descend: stages are ordered from noise to data")
         if any(not 0 <= e <= self.noise.timesteps for e in self.edges):
             raise InputError(f"edges {list(self.edges)} must lie within 0..{self.noise.timesteps}")
 
     @classmethod
-    def from_switch(cls, k: int, grid: Sequence[float], serves: tuple[str, str], noise: NoiseSchedule) -> "StageSchedule":
+    def from_switch(
+        cls, k: int, grid: Sequence[float], serves: tuple[str, str], noise: NoiseSchedule
+    ) -> "StageSchedule":
         """Two stages of which the first serves the first k evaluations of a solver's `grid` of timesteps.
 
         Evaluations at equal timesteps are never split: k then rounds up, with a warning.
@@ -47,7 +51,9 @@ class StageSchedule:
         while 0 < k < len(grid) and grid[k] == grid[k - 1]:
             k += 1
         if k != wanted:
-            warnings.warn(f"switch k = {wanted} would split evaluations at one timestep; it is rounded up to {k}", stacklevel=2)
+            warnings.warn(
+                f"switch k = {wanted} would split evaluations at one timestep; it is rounded up to {k}", stacklevel=2
+            )
         if k == 0:
             edge = float(noise.timesteps)
         elif k == len(grid):

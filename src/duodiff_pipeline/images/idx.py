@@ -43,6 +43,8 @@ def read_idx_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
         candidates = [plain, plain.with_name(plain.name + ".gz")]
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
-            raise InputError(f"{plain}[.gz] is missing: data_preparation.folder must hold the four IDX files of an MNIST-like data set")
+            raise InputError(
+                f"{plain}[.gz] is missing: data_preparation.folder must hold the four IDX files of an MNIST-like data set"
+            )
         found.append(read_idx(path, dimensions))
     return found[0][:, None], found[1].long()

@@ -66,7 +66,11 @@ class EarlyExits(nn.Module):
 
     def init_weights(self, network: UViT, generator: torch.Generator) -> None:
         """Start every head as the network's own output layers, which it stands in for, and every probe near 1/2."""
-        output = {name: tensor for name, tensor in network.state_dict().items() if name.split(".")[0] in ("norm", "decoder_pred", "final_layer")}
+        output = {
+            name: tensor
+            for name, tensor in network.state_dict().items()
+            if name.split(".")[0] in ("norm", "decoder_pred", "final_layer")
+        }
         for head in self.heads:
             head.load_state_dict(output)
         for name, parameter in self.probes.named_parameters():
@@ -96,7 +100,9 @@ class EarlyExits(nn.Module):
         return eps, torch.stack([probe(tokens) for _, probe, tokens in inputs])
 
 
-def tokens_before_blocks(network: UViT, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> list[Tensor]:
+def tokens_before_blocks(
+    network: UViT, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None
+) -> list[Tensor]:
     """The input (N, S, D) of every block of a network, in order."""
     tokens, skips, inputs = network.embed(x_nchw, timesteps, labels), list[Tensor](), list[Tensor]()
     for i in range(network.depth):

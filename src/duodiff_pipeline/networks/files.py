@@ -32,7 +32,9 @@ class NetworkHeader:
         """Raises InputError where a schedule would use the network at timesteps it was not trained for."""
         (low, high), (used_low, used_high) = self.timestep_range, used
         if used_low < low or used_high > high:
-            raise InputError(f"{name} was trained for timesteps [{low:g}, {high:g}), but the schedule uses it on [{used_low:g}, {used_high:g})")
+            raise InputError(
+                f"{name} was trained for timesteps [{low:g}, {high:g}), but the schedule uses it on [{used_low:g}, {used_high:g})"
+            )
 
 
 @dataclass(frozen=True)

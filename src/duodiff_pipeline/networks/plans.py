@@ -72,7 +72,9 @@ class NetworkBank:
             network = self.network(name)
             self.backbones[name].header.require_trained_for(name, schedule.stage_range(j))
             if network.config.noise != schedule.noise:
-                raise InputError(f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}")
+                raise InputError(
+                    f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}"
+                )
         if plan.exit_threshold is None:
             return StagedDenoiser(schedule, {name: self.network(name) for name in schedule.serves})
         (name,) = schedule.serves

@@ -188,7 +188,9 @@ class UViT(nn.Module):
     def embed(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W), timesteps (N,) and labels (N,) to tokens (N, S, D)."""
         if (labels is None) != (self.label_emb is None):
-            raise InputError(f"this network has {self.config.num_classes} classes: labels are needed exactly where it has any")
+            raise InputError(
+                f"this network has {self.config.num_classes} classes: labels are needed exactly where it has any"
+            )
         time = timestep_embedding(timesteps * self.config.timestep_scale, self.config.width)
         tokens = [time.to(x_nchw.dtype)[:, None], self.patch_embed(x_nchw)]
         if self.label_emb is not None:

@@ -2,74 +2,62 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from .. import tracking
-from ..config import HardwareSettings, Noise, Training
+from ..config import HardwareSettings, Training
 from ..datasets.builders import BUILDERS
 from ..images.pack import ImagePack
 from ..networks.files import NetworkHeader, StoredNetwork
 from ..workdir import WorkDir
 
+if TYPE_CHECKING:
+    from ..training.modules import NoiseTraining
+
+CODE = ["diffusion", "images", "networks", "training"]
+
 
 def train_once(
     name: str,
-    make: Callable[[Any], Any],
-    header: Callable[[dict[str, Any]], NetworkHeader],
+    module: "NoiseTraining",
+    header: NetworkHeader,
     train: ImagePack,
     training: Training,
-    steps: int,
-    macs_per_image: int,
-    noise: Noise,
     hardware: HardwareSettings,
     seed: int,
+    macs_per_image: int,
     inputs: Mapping[str, str],
     work_folder: Path,
     draw: Callable[[nn.Module], Tensor] | None = None,
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
-    """Train what `make` gives for its optimisation, unless the work folder has it already.
+    """Train a module for the steps in the header of its file, unless the work folder has it already.
 
-    header: makes the network file's header from what every training stamps on it; inputs: sha256 by name of what the
-    training depends on beside the images. Returns the averaged network, its loss curve and the seconds of training.
+    inputs: sha256 by name of what the training depends on beside the images; macs_per_image: cost of a training step for
+    one image; draw: see `fit`. Returns the averaged network, its loss curve and the seconds of training.
     """
     from ..training.batches import StepBatches
     from ..training.fit import Hardware, fit
-    from ..training.modules import Optimisation
 
+    steps = header.step
     parameters = {
-        "name": name,
+        "kind": header.kind,
+        "architecture": header.architecture,
         "steps": steps,
-        "seed": seed,
-        "noise": noise.model_dump(),
-        "training": training.model_dump(mode="json"),
+        "training": header.training,
         "hardware": hardware.model_dump(),
+        "seed": seed,
     }
-    optimisation = Optimisation(
-        steps=steps,
-        learning_rate=training.learning_rate,
-        warmup_steps=min(training.warmup_steps, steps - 1),
-        weight_decay=training.weight_decay,
-        adam_betas=training.adam_betas,
-        clip_norm=training.clip_norm,
-        ema_decay=training.ema_decay,
-        min_snr_gamma=training.min_snr_gamma,
-    )
-    module = make(optimisation)
-    stamp = {"training": parameters, "step": steps, "data_sha256": train.sha256}
-    stored_header = header(stamp)
-    key = {**parameters, "architecture": stored_header.architecture}
-    work = WorkDir(work_folder, f"train_{name}", key, {"train": train.sha256, **inputs}, ["diffusion", "images", "networks", "training"])
+    work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
     finished = work.folder / "network.safetensors"
 
     def run() -> dict[str, Any]:
         child = tracking.current().child(f"train {name}")
-        child.log_params(key)
-        batches = StepBatches(train.images, noise.timesteps, training.batch_images, steps, seed, training.flip)
+        child.log_params(parameters)
         fitted = fit(
             module,
-            batches,
+            StepBatches(train.images, module.noise.timesteps, training.batch_images, steps, seed, training.flip),
             Hardware(hardware.accelerator, hardware.devices, hardware.precision),
             work.folder,
             training.checkpoint_every_steps,
@@ -77,7 +65,7 @@ def train_once(
             training.observe_every_steps,
             draw,
         )
-        StoredNetwork(module.ema.module, stored_header).save(finished)
+        StoredNetwork(module.ema.module, header).save(finished)
         child.log_metrics({"seconds": fitted.seconds}, steps)
         child.end()
         return {"losses": fitted.losses, "seconds": fitted.seconds}

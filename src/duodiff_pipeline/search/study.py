@@ -35,13 +35,17 @@ def run_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-    study = optuna.create_study(storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True)
+    study = optuna.create_study(
+        storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True
+    )
     with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
         study.set_metric_names(["fid", "gmacs"])
     for anchor in anchors[:n_trials]:
         study.enqueue_trial(anchor, skip_if_exists=True)
     while (finished := _count(study, TrialState.COMPLETE)) < n_trials:
-        number = min((t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()), default=finished)
+        number = min(
+            (t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()), default=finished
+        )
         study.sampler = _sampler(seed, number)
         trial = _again(study) or study.ask()
         objectives = evaluate(trial)

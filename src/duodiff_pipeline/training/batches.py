@@ -24,7 +24,9 @@ class Batch(NamedTuple):
 class StepBatches(Dataset[Batch]):
     """One item a training step: images without replacement within an epoch, timesteps uniform over 0..T-1, noise."""
 
-    def __init__(self, images_nchw: Tensor, timesteps: int, batch_images: int, steps: int, seed: int, flip: bool = False) -> None:
+    def __init__(
+        self, images_nchw: Tensor, timesteps: int, batch_images: int, steps: int, seed: int, flip: bool = False
+    ) -> None:
         self.x0 = from_uint8(images_nchw)
         self.timesteps = timesteps
         self.batch_images = batch_images

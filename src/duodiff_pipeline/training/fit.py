@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import lightning
 import torch
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from .batches import StepBatches
-from .modules import _Trained
+from .modules import NoiseTraining
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Hardware:
 
     accelerator: str
     devices: int
-    precision: str
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Observer(Protocol):
@@ -48,7 +48,7 @@ class Fitted:
 
 
 def fit(
-    module: _Trained,
+    module: NoiseTraining,
     batches: StepBatches,
     hardware: Hardware,
     folder: Path,
@@ -69,10 +69,15 @@ def fit(
         trainer = lightning.Trainer(
             accelerator=hardware.accelerator,
             devices=hardware.devices,
-            precision=hardware.precision,  # type: ignore[arg-type]
+            precision=hardware.precision,
             max_steps=len(batches),
             gradient_clip_val=module.optimisation.clip_norm,
-            callbacks=[ModelCheckpoint(folder, filename="{step}", every_n_train_steps=checkpoint_every_steps, auto_insert_metric_name=False), watch],
+            callbacks=[
+                ModelCheckpoint(
+                    folder, filename="{step}", every_n_train_steps=checkpoint_every_steps, auto_insert_metric_name=False
+                ),
+                watch,
+            ],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -100,7 +105,9 @@ class _Steps(lightning.LightningDataModule):
 class _Watch(Callback):
     """Logs the mean loss, the time left and sample grids, and stops at a loss that is not finite."""
 
-    def __init__(self, observer: Observer, every_steps: int, steps: int, draw: Callable[[nn.Module], Tensor] | None) -> None:
+    def __init__(
+        self, observer: Observer, every_steps: int, steps: int, draw: Callable[[nn.Module], Tensor] | None
+    ) -> None:
         self.observer, self.every_steps, self.steps, self.draw = observer, every_steps, steps, draw
         self.losses: list[tuple[int, float]] = []
         self.first_step = 0
@@ -115,10 +122,14 @@ class _Watch(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.first_step, self._started = trainer.global_step, time.perf_counter()
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         step, loss = trainer.global_step, float(outputs["loss"])
         if not torch.isfinite(outputs["loss"]):
-            raise InputError(f"the loss is {loss} at training step {step}: lower the learning rate; the last checkpoint before it is kept")
+            raise InputError(
+                f"the loss is {loss} at training step {step}: lower the learning rate; the last checkpoint before it is kept"
+            )
         self._sum, self._count = self._sum + loss, self._count + 1
         if step % self.every_steps and step != self.steps:
             return

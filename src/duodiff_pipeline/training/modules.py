@@ -1,7 +1,6 @@
 """What is trained: the noise prediction of a backbone, and the early exits of a frozen one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -14,23 +13,10 @@ from ..diffusion.noise import NoiseSchedule
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
 from ..networks.uvit import UViT
 from .batches import Batch
+from .optimisation import Optimisation
 
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """AdamW with linear warm-up, then a cosine to 0; gradients clipped by norm; weights averaged exponentially."""
-
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    adam_betas: tuple[float, float]
-    clip_norm: float
-    ema_decay: float
-    min_snr_gamma: float | None = None
 
 
 def warmed_up_ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
@@ -44,7 +30,7 @@ def warmed_up_ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], No
     return average
 
 
-class _Trained(lightning.LightningModule):
+class NoiseTraining(lightning.LightningModule):
     """A module with an exponential moving average of its weights, which checkpoints hold beside the raw ones."""
 
     def __init__(self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation) -> None:
@@ -56,7 +42,9 @@ class _Trained(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         o = self.optimisation
-        optimiser = torch.optim.AdamW(self.raw.parameters(), o.learning_rate, o.adam_betas, weight_decay=o.weight_decay, fused=True)
+        optimiser = torch.optim.AdamW(
+            self.raw.parameters(), o.learning_rate, o.adam_betas, weight_decay=o.weight_decay, fused=True
+        )
         warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / max(1, o.warmup_steps), total_iters=o.warmup_steps)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps - o.warmup_steps)
         rate = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, cosine], [o.warmup_steps])
@@ -65,7 +53,6 @@ class _Trained(lightning.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         self.ema.update_parameters(self.raw)
-
 
     def weight(self, timesteps: Tensor) -> Tensor:
         """(N,) float32 weight of the squared error on the noise at timesteps (N,).
@@ -79,7 +66,7 @@ class _Trained(lightning.LightningModule):
         return (gamma * (1 - abar) / abar).clamp(max=1).float()
 
 
-class NoisePrediction(_Trained):
+class NoisePrediction(NoiseTraining):
     """Mean squared error on the noise, timesteps uniform."""
 
     raw: UViT
@@ -90,7 +77,7 @@ class NoisePrediction(_Trained):
         return (self.weight(batch.timesteps) * squared).mean()
 
 
-class EarlyExitTraining(_Trained):
+class EarlyExitTraining(NoiseTraining):
     """Heads and probes of a network that stays as it is; see `early_exit_loss`."""
 
     raw: EarlyExits

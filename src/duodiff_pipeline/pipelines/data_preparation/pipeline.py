@@ -5,4 +5,6 @@ from .nodes import prepare_images
 
 def create_pipeline() -> Pipeline:
     """Source to image packs."""
-    return Pipeline([Node(prepare_images, ["params:data_preparation", "params:seed"], ["train_images", "held_out_images"])])
+    return Pipeline(
+        [Node(prepare_images, ["params:data_preparation", "params:seed"], ["train_images", "held_out_images"])]
+    )

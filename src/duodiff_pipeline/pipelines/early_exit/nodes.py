@@ -30,18 +30,23 @@ def train_early_exits(
     exits = EarlyExits(frozen.config)
     exits.init_weights(frozen, keyed_torch_generator(seed, "weights of early exits"))
     return train_once(
-        name="early_exits",
-        make=lambda optimisation: EarlyExitTraining(exits, frozen, noise.schedule(), optimisation),
-        header=lambda stamp: NetworkHeader(
-            "early_exits", network.header.architecture, network.header.timestep_range, weights="ema", backbone_sha256=network.sha256, **stamp
+        "early_exits",
+        EarlyExitTraining(exits, frozen, noise.schedule(), training.optimisation(settings.steps)),
+        NetworkHeader(
+            kind="early_exits",
+            architecture=network.header.architecture,
+            timestep_range=network.header.timestep_range,
+            training=training.model_dump(mode="json"),
+            step=settings.steps,
+            weights="ema",
+            data_sha256=train.sha256,
+            backbone_sha256=network.sha256,
         ),
-        train=train,
-        training=training,
-        steps=settings.steps,
+        train,
+        training,
+        hardware,
+        seed,
         macs_per_image=frozen.macs + 3 * exits.macs,  # the frozen network only runs forward
-        noise=noise,
-        hardware=hardware,
-        seed=seed,
         inputs={"backbone": network.sha256},
         work_folder=work_folder,
     )

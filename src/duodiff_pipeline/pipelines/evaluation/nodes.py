@@ -27,7 +27,12 @@ CODE = ["diffusion", "images", "metrics", "networks"]
 
 
 def plan_evaluation(
-    chosen: list[dict[str, Any]], settings: Evaluation, search: SwitchSearch, early_exit: EarlyExit, noise: Noise, **stored: Any
+    chosen: list[dict[str, Any]],
+    settings: Evaluation,
+    search: SwitchSearch,
+    early_exit: EarlyExit,
+    noise: Noise,
+    **stored: Any,
 ) -> list[dict[str, Any]]:
     """What will be evaluated, at which cost and price.
 
@@ -93,10 +98,22 @@ def measure_plans(
                     warm.add(plan.name)
                 measured = meter.measure(denoiser, plan.solver, seed)
                 save_tensors(grid_file, "sample grid", {}, {"images": measured.images[: settings.grid_images].clone()})
-                return {"fid": measured.fid, "gmacs": measured.trace.gmacs_per_image, "seconds": measured.seconds_per_image}
+                return {
+                    "fid": measured.fid,
+                    "gmacs": measured.trace.gmacs_per_image,
+                    "seconds": measured.seconds_per_image,
+                }
 
             values = work.remember(key, measure)
-            rows.append({"plan": plan.name, "role": described["role"], "seed": seed, "fid": values["fid"], "gmacs": values["gmacs"]})
+            rows.append(
+                {
+                    "plan": plan.name,
+                    "role": described["role"],
+                    "seed": seed,
+                    "fid": values["fid"],
+                    "gmacs": values["gmacs"],
+                }
+            )
             seconds[plan.name].append(values["seconds"])
             grids.setdefault(plan.name, load_tensors(grid_file, "sample grid")[1]["images"])
     return pd.DataFrame(rows), seconds, grids
@@ -144,7 +161,9 @@ def make_records(
     return records
 
 
-def summarise_timings(evaluated: list[dict[str, Any]], seconds: dict[str, list[float]], **training: dict[str, float]) -> dict[str, Any]:
+def summarise_timings(
+    evaluated: list[dict[str, Any]], seconds: dict[str, list[float]], **training: dict[str, float]
+) -> dict[str, Any]:
     """Median seconds an image and speed-up against the baseline, block by block; seconds of every training."""
     baseline = np.array(seconds[evaluated[0]["name"]])
     sampling = {}

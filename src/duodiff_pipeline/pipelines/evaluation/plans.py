@@ -23,7 +23,12 @@ class EvaluatedPlan:
 
 
 def evaluated_plans(
-    chosen: Sequence[dict[str, Any]], settings: Evaluation, bank: NetworkBank, first: str, last: str, noise: NoiseSchedule
+    chosen: Sequence[dict[str, Any]],
+    settings: Evaluation,
+    bank: NetworkBank,
+    first: str,
+    last: str,
+    noise: NoiseSchedule,
 ) -> list[EvaluatedPlan]:
     """Every plan once, the baseline first; names are unique."""
     base = settings.solver.solver()
@@ -37,9 +42,17 @@ def evaluated_plans(
         duodiff = SamplingPlan(f"duodiff {_tag(solver)} k={choice['k']}", solver, schedule)
         plans.append(EvaluatedPlan(single(f"deep {_tag(solver)}", last, solver, noise), "deep"))
         plans.append(EvaluatedPlan(duodiff, "duodiff"))
-        plans += [EvaluatedPlan(control, "control", duodiff.name) for control in _controls(duodiff, settings, bank, first, last)]
+        plans += [
+            EvaluatedPlan(control, "control", duodiff.name)
+            for control in _controls(duodiff, settings, bank, first, last)
+        ]
     for threshold in settings.exit_thresholds:
-        adaptive = SamplingPlan(f"adadiff {_tag(base)} u<={threshold:g}", base, StageSchedule((), (bank.exits_of or last,), noise), threshold)
+        adaptive = SamplingPlan(
+            f"adadiff {_tag(base)} u<={threshold:g}",
+            base,
+            StageSchedule((), (bank.exits_of or last,), noise),
+            threshold,
+        )
         plans.append(EvaluatedPlan(adaptive, "adadiff"))
     once: dict[tuple[Any, ...], EvaluatedPlan] = {}
     for evaluated in plans:
@@ -48,7 +61,9 @@ def evaluated_plans(
     return list(once.values())
 
 
-def _controls(duodiff: SamplingPlan, settings: Evaluation, bank: NetworkBank, first: str, last: str) -> list[SamplingPlan]:
+def _controls(
+    duodiff: SamplingPlan, settings: Evaluation, bank: NetworkBank, first: str, last: str
+) -> list[SamplingPlan]:
     """At the cost of a DuoDiff: deep with fewer steps, deep first, one network of middle depth throughout."""
     noise, solver, k = duodiff.schedule.noise, duodiff.solver, duodiff.switch or 0
     controls = [_at_cost_of(duodiff, "fewer steps", last, bank)]

@@ -33,13 +33,27 @@ def collect_exits(
     for threshold in settings.thresholds:
         stages = single("", "deep", solver, schedule).schedule
         denoiser = bank.denoiser(SamplingPlan(f"adadiff {threshold:g}", solver, stages, threshold))
-        trace = sample(denoiser, solver, schedule, train.shape_chw, range(settings.images), settings.seed, sampling.micro_batch_images, device).trace
+        trace = sample(
+            denoiser,
+            solver,
+            schedule,
+            train.shape_chw,
+            range(settings.images),
+            settings.seed,
+            sampling.micro_batch_images,
+            device,
+        ).trace
         index = pd.MultiIndex.from_product([range(trace.nfe), range(settings.images)], names=["evaluation", "image"])
-        table = pd.DataFrame({"threshold": threshold, "exit_depth": trace.exit_depth.ravel()}, index=index).reset_index()
+        table = pd.DataFrame(
+            {"threshold": threshold, "exit_depth": trace.exit_depth.ravel()}, index=index
+        ).reset_index()
         tables.append(table.assign(timestep=trace.timesteps[table["evaluation"]]))
     return pd.concat(tables, ignore_index=True)
 
 
 def find_change_points(exit_table: pd.DataFrame, settings: ExitStatistics) -> list[dict[str, Any]]:
     """For every threshold the change point with its interval, or the statement that there is none."""
-    return [{"threshold": panel.threshold, **asdict(find_change_point(panel, settings.seed))} for panel in exit_panels(exit_table)]
+    return [
+        {"threshold": panel.threshold, **asdict(find_change_point(panel, settings.seed))}
+        for panel in exit_panels(exit_table)
+    ]

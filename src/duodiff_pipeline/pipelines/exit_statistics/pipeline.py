@@ -8,7 +8,9 @@ def create_pipeline(backbone: str) -> Pipeline:
     settings = ["params:exit_statistics", "params:noise", "params:sampling", "params:hardware"]
     return Pipeline(
         [
-            Node(collect_exits, [f"{backbone}.network", "early_exits.network", "train_images", *settings], "exit_table"),
+            Node(
+                collect_exits, [f"{backbone}.network", "early_exits.network", "train_images", *settings], "exit_table"
+            ),
             Node(find_change_points, ["exit_table", "params:exit_statistics"], "change_points"),
         ]
     )

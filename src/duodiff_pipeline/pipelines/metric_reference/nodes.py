@@ -12,11 +12,15 @@ from ...metrics.measure import FEATURE_BATCH_IMAGES
 from ...metrics.reference import ReferenceStatistics, floor
 
 
-def train_extractor(train: ImagePack, held_out: ImagePack, settings: MetricReference, seed: int) -> tuple[FeatureClassifier, dict[str, Any]]:
+def train_extractor(
+    train: ImagePack, held_out: ImagePack, settings: MetricReference, seed: int
+) -> tuple[FeatureClassifier, dict[str, Any]]:
     """A classifier of the training images, and its accuracy on the held-out ones."""
     channels, size, _ = train.shape_chw
     config = ClassifierConfig(channels, size, train.classes, settings.features, settings.width)
-    extractor = train_classifier(train.images, train.labels, config, settings.steps, settings.batch_images, settings.learning_rate, seed)
+    extractor = train_classifier(
+        train.images, train.labels, config, settings.steps, settings.batch_images, settings.learning_rate, seed
+    )
     measured = accuracy(extractor, held_out.images, held_out.labels, FEATURE_BATCH_IMAGES)
     return extractor, {"name": extractor.name, "sha256": extractor.sha256, "held_out_accuracy": measured}
 
@@ -24,7 +28,9 @@ def train_extractor(train: ImagePack, held_out: ImagePack, settings: MetricRefer
 def reference_statistics(extractor: FeatureClassifier, held_out: ImagePack) -> ReferenceStatistics:
     """Statistics of the held-out images."""
     features = extract_features(extractor, held_out.images, FEATURE_BATCH_IMAGES)
-    return ReferenceStatistics(GaussianStatistics.from_features(features), extractor.name, extractor.sha256, held_out.sha256, held_out.split)
+    return ReferenceStatistics(
+        GaussianStatistics.from_features(features), extractor.name, extractor.sha256, held_out.sha256, held_out.split
+    )
 
 
 def measure_floor(

@@ -1,4 +1,5 @@
 """What people read."""
+
 from typing import Any
 
 

@@ -9,7 +9,11 @@ def create_pipeline(first: str, last: str) -> Pipeline:
     networks = [f"{first}.network", f"{last}.network"]
     return Pipeline(
         [
-            Node(search_switch, [*networks, "candidate_edges", "extractor", "reference", "train_images", *settings, "work_folder"], "trials"),
+            Node(
+                search_switch,
+                [*networks, "candidate_edges", "extractor", "reference", "train_images", *settings, "work_folder"],
+                "trials",
+            ),
             Node(choose_schedules, ["trials", "params:evaluation.schedules"], "chosen_schedules"),
         ]
     )

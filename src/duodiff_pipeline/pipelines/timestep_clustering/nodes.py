@@ -31,7 +31,10 @@ def cluster_timesteps(
     candidates += [_candidate("uniform_log_snr", {}, *uniform_log_snr_edges(schedule, STAGES))]
     for row in change_points:
         found = ChangePoint(**{name: value for name, value in row.items() if name != "threshold"})
-        candidates += [_candidate("exit_statistics", {"threshold": row["threshold"]}, edge) for edge in edges_from_change_point(found)]
+        candidates += [
+            _candidate("exit_statistics", {"threshold": row["threshold"]}, edge)
+            for edge in edges_from_change_point(found)
+        ]
 
     pixels = from_uint8(train.images).flatten(1).double().numpy()
     denoiser = OptimalDenoiser(pixels, schedule)
@@ -46,7 +49,9 @@ def cluster_timesteps(
                 _candidate("optimal_denoiser", {"eta": eta, "alpha": alpha, "end": end}, edge)
                 for end, edge in zip(("noise", "data"), three_stages, strict=False)
             ]
-    curves = pd.concat([similarity_curves(differences, eta).assign(eta=eta) for eta in settings.etas], ignore_index=True)
+    curves = pd.concat(
+        [similarity_curves(differences, eta).assign(eta=eta) for eta in settings.etas], ignore_index=True
+    )
     return candidates, curves
 
 

@@ -6,4 +6,12 @@ from .nodes import cluster_timesteps
 def create_pipeline() -> Pipeline:
     """Training images and change points to candidate edges."""
     settings = ["params:timestep_clustering", "params:noise", "params:seed"]
-    return Pipeline([Node(cluster_timesteps, ["train_images", "change_points", *settings], ["candidate_edges", "similarity_curves"])])
+    return Pipeline(
+        [
+            Node(
+                cluster_timesteps,
+                ["train_images", "change_points", *settings],
+                ["candidate_edges", "similarity_curves"],
+            )
+        ]
+    )

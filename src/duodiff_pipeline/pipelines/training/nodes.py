@@ -39,20 +39,35 @@ def train_backbone(
     def draw(averaged: nn.Module) -> Tensor:
         assert isinstance(averaged, UViT)
         device = next(averaged.parameters()).device
-        grid = sample(averaged, Solver("ddim", min(20, schedule.timesteps)), schedule, train.shape_chw, range(20), seed, 20, device)
+        grid = sample(
+            averaged,
+            Solver("ddim", min(20, schedule.timesteps)),
+            schedule,
+            train.shape_chw,
+            range(20),
+            seed,
+            20,
+            device,
+        )
         return to_uint8(grid.images)
 
     return train_once(
-        name=name,
-        make=lambda optimisation: NoisePrediction(network, schedule, optimisation),
-        header=lambda stamp: NetworkHeader("uvit", asdict(config), (0, schedule.timesteps), weights="ema", **stamp),
-        train=train,
-        training=training,
-        steps=backbone.steps,
+        name,
+        NoisePrediction(network, schedule, training.optimisation(backbone.steps)),
+        NetworkHeader(
+            kind="uvit",
+            architecture=asdict(config),
+            timestep_range=(0, schedule.timesteps),
+            training=training.model_dump(mode="json"),
+            step=backbone.steps,
+            weights="ema",
+            data_sha256=train.sha256,
+        ),
+        train,
+        training,
+        hardware,
+        seed,
         macs_per_image=3 * network.macs,  # one pass forward, and backward twice that
-        noise=noise,
-        hardware=hardware,
-        seed=seed,
         inputs={},
         work_folder=work_folder,
         draw=draw,

@@ -1,0 +1,211 @@
+"""Inputs of the report as a plausible run on digits would leave them, made in a second and freely altered."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from duodiff_pipeline.analysis.change_point import find_change_point
+from duodiff_pipeline.analysis.exit_statistics import exit_panels
+from duodiff_pipeline.config import Parameters, validate
+from duodiff_pipeline.diffusion.solvers import Solver
+from duodiff_pipeline.diffusion.stages import StageSchedule
+from duodiff_pipeline.images.digits import read_digits
+from duodiff_pipeline.images.pack import ImagePack
+from duodiff_pipeline.metrics.intervals import block_interval
+from duodiff_pipeline.metrics.records import MetricRecord
+from duodiff_pipeline.metrics.reference import Floor
+from duodiff_pipeline.reporting.findings import Findings, weigh
+from duodiff_pipeline.reporting.measured import measured_plans
+from duodiff_pipeline.reporting.page import ReportData
+from duodiff_pipeline.search.study import on_front
+
+CONF = Path(__file__).parents[2] / "conf" / "base" / "parameters.yml"
+SEEDS = (101, 102, 103, 104, 105)
+COST = {"deep": 0.0178, "middle": 0.0101, "shallow": 0.0062}  # GMACs an evaluation
+PARAMETERS = {"deep": 1_790_000, "middle": 1_010_000, "shallow": 610_000, "early_exits": 40_000}
+TRAINING = {"deep": 13_600.0, "middle": 7_700.0, "shallow": 4_700.0, "early_exits": 1_100.0}
+
+# name: role, solver, runs from noise to data, mean FID
+PLANS: dict[str, tuple[str, str, str, float]] = {
+    "deep ddim 20": ("deep", "ddim", "20 deep", 8.2),
+    "shallow ddim 20": ("shallow", "ddim", "20 shallow", 27.0),
+    "duodiff ddim 20 k=7": ("duodiff", "ddim", "7 shallow, 13 deep", 8.3),
+    "control fewer steps ddim 15": ("control", "ddim", "15 deep", 9.9),
+    "control reversed ddim 20 k=13": ("control", "ddim", "13 deep, 7 shallow", 19.6),
+    "control middle ddim 27": ("control", "ddim", "27 middle", 14.2),
+    "deep dpmsolver++ 10": ("deep", "dpmsolver++", "10 deep", 9.4),
+    "duodiff dpmsolver++ 10 k=4": ("duodiff", "dpmsolver++", "4 shallow, 6 deep", 10.8),
+    "control fewer steps dpmsolver++ 7": ("control", "dpmsolver++", "7 deep", 11.5),
+    "control reversed dpmsolver++ 10 k=6": ("control", "dpmsolver++", "6 deep, 4 shallow", 24.0),
+    "control middle dpmsolver++ 13": ("control", "dpmsolver++", "13 middle", 15.0),
+    "adadiff ddim 20 u<=0.05": ("adadiff", "ddim", "20 deep", 13.1),
+}
+
+
+def parameters(**changes: Any) -> Parameters:
+    """The quick start's; changes are sections to merge."""
+    raw = yaml.safe_load(CONF.read_text())
+    return validate({**raw, **{section: {**raw[section], **values} for section, values in changes.items()}})
+
+
+def evaluation(fids: Mapping[str, float] | None = None, own_noise: float = 0.35, n_generated: int = 599) -> dict[str, Any]:
+    """records, evaluated, fid_blocks and timings of PLANS; fids: other mean FIDs, of the plans to keep, in their order.
+
+    Blocks share a deviation, as seeds do, and add `own_noise` of the plan's own.
+    """
+    fids = fids or {name: plan[3] for name, plan in PLANS.items()}
+    noise = parameters().noise.schedule()
+    shared = np.random.default_rng(0).normal(0, 0.6, len(SEEDS))
+    records, evaluated, rows, sampling = [], [], [], {}
+    for number, (name, mean) in enumerate(fids.items()):
+        role, solver_name, runs, _ = PLANS[name]
+        own = np.random.default_rng(number).normal(0, own_noise, len(SEEDS))
+        values = mean + shared + own - own.mean()
+        assignment = [network for run in runs.split(", ") for network in [run.split()[1]] * int(run.split()[0])]
+        serves = [network for network, _ in groupby(assignment)]
+        solver = Solver(solver_name, len(assignment))
+        k = len(list(next(groupby(assignment))[1])) if len(serves) == 2 else None
+        edges = StageSchedule.from_switch(k, solver.grid(noise), tuple(serves), noise).edges if k else ()
+        threshold = 0.05 if role == "adadiff" else None
+        gmacs = sum(COST[network] for network in assignment) * (0.83 if threshold else 1)
+        interval = block_interval(values.tolist())
+        record = MetricRecord(
+            name="fid",
+            value=interval.value,
+            interval_low=interval.low,
+            interval_high=interval.high,
+            interval_method=interval.method,
+            n_generated=n_generated,
+            n_reference=599,
+            extractor="classifier_1x8x8_64",
+            extractor_sha256="a" * 64,
+            reference_sha256="b" * 64,
+            denoiser=name,
+            edges=edges,
+            solver=solver_name,
+            steps=len(assignment),
+            nfe=len(assignment),
+            k=k,
+            gmacs=gmacs,
+            micro_batch_images=200,
+            weights="ema",
+            seeds=SEEDS,
+        )
+        trained = [*serves, *(["early_exits"] if threshold else [])]
+        described = dict(name=name, role=role, control_of=None, solver=solver_name, steps=len(assignment), eta=0.0, edges=list(edges))
+        described |= dict(serves=serves, runs=runs, exit_threshold=threshold, nfe=len(assignment), k=k)
+        described |= dict(resident_parameters=sum(PARAMETERS[n] for n in trained), training_gmacs=sum(TRAINING[n] for n in trained))
+        seconds = (gmacs * 0.011 + 0.00008 * len(assignment) / 20) * (1.6 if threshold else 1)
+        speed_up = (COST["deep"] * 20 * 0.011 + 0.00008) / seconds
+        records.append(record.model_dump(mode="json"))
+        evaluated.append(described)
+        rows += [{"plan": name, "role": role, "seed": s, "fid": f, "gmacs": gmacs} for s, f in zip(SEEDS, values, strict=True)]
+        sampling[name] = dict(seconds_per_image=seconds, speed_up=speed_up, speed_up_low=speed_up * 0.95, speed_up_high=speed_up * 1.08)
+    timings = {"sampling": sampling, "training_seconds": {"deep": 300.0, "shallow": 120.0}}
+    return dict(records=records, evaluated=evaluated, fid_blocks=pd.DataFrame(rows), timings=timings)
+
+
+def findings(fids: Mapping[str, float] | None = None, floor: Floor | None = None, **changes: Any) -> Findings:
+    return weigh(measured_plans(**evaluation(fids, **changes)), floor or Floor((1.7, 2.4, 2.9), 599))
+
+
+def exit_table(settings: Parameters) -> pd.DataFrame:
+    """Exits that go deep at a timestep each threshold has of its own, the last threshold never."""
+    generator = np.random.default_rng(1)
+    grid = settings.exit_statistics.solver.solver().grid(settings.noise.schedule())
+    tables = []
+    for number, threshold in enumerate(settings.exit_statistics.thresholds):
+        switch = generator.normal(880 - 140 * number, 45, (60, 1)) if number < 3 else np.full((60, 1), -1.0)
+        deep = np.array(grid)[None] < switch
+        depth = np.where(deep, 9, 3) + generator.integers(-1, 2, deep.shape)
+        index = pd.MultiIndex.from_product([range(60), range(len(grid))], names=["image", "evaluation"])
+        table = pd.DataFrame({"threshold": threshold, "exit_depth": depth.clip(1, 9).ravel()}, index=index).reset_index()
+        tables.append(table.assign(timestep=np.array(grid)[table["evaluation"]]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def trials() -> pd.DataFrame:
+    generator = np.random.default_rng(2)
+    rows = []
+    for solver, steps in [("ddim", 10), ("ddim", 20), ("dpmsolver++", 10), ("dpmsolver++", 20)]:
+        base = {("ddim", 10): 16, ("ddim", 20): 8.2, ("dpmsolver++", 10): 9.4, ("dpmsolver++", 20): 8.0}[solver, steps]
+        chosen = [(None, "deep"), (None, "shallow")] + [(k, None) for k in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10)]
+        for k, alone in chosen:
+            share = {"deep": 0.0, "shallow": 1.0}.get(alone or "", (k or 0) / 10)
+            serves = [alone] if alone else ["shallow", "deep"]
+            served = round(share * steps)
+            rows.append(
+                {
+                    "trial": len(rows),
+                    "plan": f"{solver} {steps}, " + (f"{steps} {alone}" if alone else f"{served} shallow, {steps - served} deep"),
+                    "solver": solver,
+                    "steps": steps,
+                    "nfe": steps,
+                    "edges_by": "one stage" if alone else ["switch", "exit_statistics", "optimal_denoiser"][len(rows) % 3],
+                    "k": None if alone else served,
+                    "edges": [] if alone else [1000 * (1 - share)],
+                    "serves": serves,
+                    "fid": base + 19 * max(0, share - 0.3) ** 1.5 * 1.7 + generator.normal(0, 0.4),
+                    "gmacs": served * COST["shallow"] + (steps - served) * COST["deep"],
+                }
+            )
+    table = pd.DataFrame(rows).astype({"k": "Int64"})
+    return table.assign(on_front=on_front(table[["fid", "gmacs"]].to_numpy()))
+
+
+def similarity_curves() -> pd.DataFrame:
+    timestep = np.arange(4, 1000, 8)
+    curves = []
+    for eta, width in ((0.02, 60), (0.1, 140)):
+        to_data = 1 / (1 + np.exp((timestep - 3 * width) / width))
+        curves.append(pd.DataFrame({"timestep": timestep, "to_data": to_data, "to_noise": 0.2 + 0.8 * to_data[::-1], "eta": eta}))
+    return pd.concat(curves, ignore_index=True)
+
+
+def candidate_edges(change_points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = [(f"exit_statistics: threshold={c['threshold']}", c["timestep_edge"]) for c in change_points if c["found"]]
+    others = {"uniform_timestep": 500.0, "uniform_log_snr": 434.0, "optimal_denoiser_clusters: eta=0.1": 275.0}
+    others |= {"optimal_denoiser: eta=0.1 alpha=0.9 end=noise": 906.0, "optimal_denoiser: eta=0.1 alpha=0.9 end=data": 61.0}
+    labelled = [*others.items(), *found]
+    return [{"label": label, "method": label.split(":")[0], "edge": edge} for label, edge in labelled]
+
+
+def report_data(**changes: Any) -> ReportData:
+    """All that the page shows beside the findings."""
+    settings = parameters()
+    table = exit_table(settings)
+    change_points = [{"threshold": panel.threshold, **asdict(find_change_point(panel, 1))} for panel in exit_panels(table)]
+    images, labels = read_digits()
+    steps = range(500, 4001, 500)
+    data = dict(
+        parameters=settings,
+        extractor={"name": "classifier_1x8x8_64", "sha256": "a" * 64, "held_out_accuracy": 0.9766},
+        exit_table=table,
+        change_points=change_points,
+        candidate_edges=candidate_edges(change_points),
+        similarity_curves=similarity_curves(),
+        trials=trials(),
+        sample_grids={name: _blurred(images[30 * i : 30 * i + 20], PLANS[name][3]) for i, name in enumerate(PLANS)},
+        training_curves={
+            name: {"losses": [[s, level * (s / 500) ** -0.35] for s in steps], "training_gmacs": TRAINING[name]}
+            for name, level in (("deep", 0.24), ("middle", 0.27), ("shallow", 0.31), ("early_exits", 2.4))
+        },
+        train=ImagePack(images[:1198], labels[:1198], "digits", "train", "levels 0..16 spread over 0..255"),
+        held_out=ImagePack(images[1198:], labels[1198:], "digits", "held_out", "levels 0..16 spread over 0..255"),
+        environment="base",
+        git={"commit": "c0ffee" * 6 + "abcd", "dirty": True},
+        versions={"python": "3.11.2", "torch": "2.13.0", "kedro": "1.7.0"},
+    )
+    return ReportData(**(data | changes))
+
+
+def _blurred(images: torch.Tensor, fid: float) -> torch.Tensor:
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(3)) * fid * 2
+    return (images + noise).clamp(0, 255).to(torch.uint8)

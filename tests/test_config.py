@@ -1,0 +1,84 @@
+"""The typed parameters: what is wrong is refused whole, with one line that names it."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from duodiff_pipeline.config import Parameters, Settings, validate
+from duodiff_pipeline.errors import InputError
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def _parameters(env: str) -> dict[str, Any]:
+    strategy = {"parameters": "soft"}
+    return OmegaConfigLoader(str(CONF), env, base_env="base", default_run_env="base", merge_strategy=strategy)[
+        "parameters"
+    ]
+
+
+@pytest.mark.parametrize("env", ["base", "test"])
+def test_every_environment_is_valid(env: str) -> None:
+    assert validate(_parameters(env)).early_exit.backbone in validate(_parameters(env)).backbones
+
+
+def test_an_environment_overrides_single_nested_keys() -> None:
+    assert _parameters("test")["backbones"]["deep"] == {"patch": 4, "width": 16, "depth": 5, "heads": 2, "steps": 12}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("switch_search.n_trials", 0, "switch_search.n_trials: Input should be greater than or equal to 1, not 0"),
+        ("switch_search.n_trials", "many", "switch_search.n_trials: Input should be a valid integer, unable to parse"),
+        (
+            "switch_search.ntrials",
+            5,
+            "switch_search.ntrials: unknown parameter; here stand first, images, last, n_trials",
+        ),
+        ("backbones.deep.depth", 4, "backbones.deep: depth 4 is even"),
+        ("backbones.deep.heads", 5, "backbones.deep: heads 5 does not divide the width 128"),
+        ("evaluation.seeds", [1, 2, 3], "evaluation.seeds: Tuple should have at least 5 items"),
+        ("evaluation.seeds", [7, 7, 8, 9, 10], "evaluation: seeds repeat"),
+        ("evaluation.seeds", [2, 7, 8, 9, 10], "evaluation.seeds must be fresh"),
+        (
+            "evaluation.middle",
+            "medium",
+            "evaluation.middle is 'medium', but the backbones are ['deep', 'middle', 'shallow']",
+        ),
+        ("noise.kind", "sigmoid", "noise.kind: Input should be 'linear' or 'cosine', not 'sigmoid'"),
+        ("data_preparation.folder", "x", "data_preparation: folder is needed for source idx, and only there"),
+        ("training.ema_decay", 1.0, "training.ema_decay: Input should be less than 1, not 1.0"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(key: str, value: Any, message: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    *sections, last = key.split(".")
+    section = raw
+    for name in sections:
+        section = section[name]
+    section[last] = value
+    with pytest.raises(InputError) as caught:
+        validate(raw)
+    assert str(caught.value).startswith(f"parameters: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_parameter_says_what_it_means() -> None:
+    def undescribed(model: type[Settings], path: str = "") -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            inner = inner.__args__[1] if getattr(inner, "__origin__", None) is dict else inner
+            if isinstance(inner, type) and issubclass(inner, Settings):
+                found += undescribed(inner, f"{path}{name}.")
+                if not inner.__doc__:
+                    found.append(f"{path}{name}")
+            elif not field.description:
+                found.append(f"{path}{name}")
+        return found
+
+    assert undescribed(Parameters) == []
