@@ -15,7 +15,8 @@ def test_the_registry_and_data_preparation_load_neither_lightning_nor_diffusers_
 
 def test_the_library_rooms_load_no_framework() -> None:
     script = (
-        "import sys, duodiff_pipeline.networks.plans, duodiff_pipeline.metrics.measure, duodiff_pipeline.analysis.clustering;"
+        "import sys; from duodiff_pipeline.networks import plans; from duodiff_pipeline.metrics import measure;"
+        "from duodiff_pipeline.analysis import clustering;"
         "print(sorted({'kedro', 'mlflow', 'optuna', 'dvc', 'lightning'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

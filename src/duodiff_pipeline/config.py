@@ -13,7 +13,6 @@ from .errors import InputError
 from .networks.uvit import UViTConfig
 from .training.optimisation import Optimisation
 
-
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 

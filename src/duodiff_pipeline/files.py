@@ -61,7 +61,7 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
             found = metadata.get("kind", "foreign")
             if found != kind:
                 raise InputError(f"{path} is not a {kind} file but a {found} file")
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: run the pipeline that makes it first") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:

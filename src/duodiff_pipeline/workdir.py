@@ -1,7 +1,7 @@
 """Keyed work folders: where a costly node keeps what it has done so far, so that it can go on after a kill.
 
-The folder is `<root>/<node>/<key>/`; the key is a hash of the node's parameters, its inputs' sha256 and the source of the
-rooms it uses. A changed parameter, input or room of code makes another key, so stale work is never reused.
+The folder is `<root>/<node>/<key>/`; the key is a hash of the node's parameters, its inputs' sha256 and the source of
+the rooms it uses. A changed parameter, input or room of code makes another key, so stale work is never reused.
 """
 
 import hashlib

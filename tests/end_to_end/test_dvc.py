@@ -1,7 +1,6 @@
 """dvc.yaml: made from the pipelines, and reproducing no more than what changed."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml

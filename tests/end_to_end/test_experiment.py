@@ -107,8 +107,9 @@ def test_a_parameter_on_the_command_line_keeps_its_siblings(continued: Project) 
     [
         (
             ["--params", "serch.n_trials=5"],
-            "Error: parameters: serch: unknown parameter; here stand backbones, data_preparation, early_exit, evaluation, "
-            "exit_statistics, hardware, metric_reference, noise, sampling, seed, switch_search, timestep_clustering, training",
+            "Error: parameters: serch: unknown parameter; here stand backbones, data_preparation, early_exit, "
+            "evaluation, exit_statistics, hardware, metric_reference, noise, sampling, seed, switch_search, "
+            "timestep_clustering, training",
         ),
         (
             ["--params", "switch_search.n_trials=0"],

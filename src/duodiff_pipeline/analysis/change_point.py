@@ -28,8 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .exit_statistics import ExitPanel
 from ..diffusion.random import keyed_generator
+from .exit_statistics import ExitPanel
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

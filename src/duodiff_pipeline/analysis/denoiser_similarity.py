@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .optimal_denoiser import Floats, Ints, OptimalDenoiser
 from ..diffusion.random import keyed_generator
+from .optimal_denoiser import Floats, Ints, OptimalDenoiser
 
 BATCH_DRAWS = 256
 

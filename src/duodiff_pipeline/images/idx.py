@@ -44,7 +44,7 @@ def read_idx_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
             raise InputError(
-                f"{plain}[.gz] is missing: data_preparation.folder must hold the four IDX files of an MNIST-like data set"
+                f"{plain}[.gz] is missing: data_preparation.folder must hold the four files of an MNIST-like set"
             )
         found.append(read_idx(path, dimensions))
     return found[0][:, None], found[1].long()

@@ -33,7 +33,8 @@ class NetworkHeader:
         (low, high), (used_low, used_high) = self.timestep_range, used
         if used_low < low or used_high > high:
             raise InputError(
-                f"{name} was trained for timesteps [{low:g}, {high:g}), but the schedule uses it on [{used_low:g}, {used_high:g})"
+                f"{name} was trained for timesteps [{low:g}, {high:g}), "
+                f"but the schedule uses it on [{used_low:g}, {used_high:g})"
             )
 
 

@@ -1,4 +1,4 @@
-"""Sampling plans: a denoiser and a solver, described by names and numbers only, and how to make it of stored networks."""
+"""Sampling plans: a denoiser and a solver in names and numbers only, and how to make them of stored networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ Parameter names and layouts are those of the official checkpoints, so that they 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -28,8 +28,8 @@ class UViTConfig:
     depth counts all blocks and is odd (the official "depth 12" is 13 here: 6 in, 1 mid, 6 out).
     num_classes is 0 for an unconditional network. timestep_scale multiplies the timestep before it is
     embedded: 1 for networks trained here, 0.001 for checkpoints trained on normalised time. predicts says what the last
-    layer puts out, the noise or the clean image; `forward` returns the noise either way, by `noise`, the schedule that the
-    network belongs to.
+    layer puts out, the noise or the clean image; `forward` returns the noise either way, by `noise`, the schedule that
+    the network belongs to.
 
     Raises InputError where the patch does not divide the image, the heads do not divide the width,
     or the depth is even.
@@ -44,7 +44,7 @@ class UViTConfig:
     num_classes: int = 0
     timestep_scale: float = 1.0
     predicts: Literal["noise", "image"] = "noise"
-    noise: NoiseSchedule = NoiseSchedule()
+    noise: NoiseSchedule = field(default_factory=NoiseSchedule)
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
@@ -137,7 +137,7 @@ def unpatchify(tokens_npk: Tensor, patch: int, channels: int) -> Tensor:
 
 
 def output_to_noise(config: UViTConfig, output_nchw: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-    """What a last layer puts out to the noise in images x at timesteps (N,): eps = (x - sqrt(abar) x0) / sqrt(1 - abar)."""
+    """What a last layer puts out to the noise in images x: eps = (x - sqrt(abar) x0) / sqrt(1 - abar)."""
     if config.predicts == "noise":
         return output_nchw
     abar = config.noise.abar_at(timesteps)[:, None, None, None]

@@ -34,8 +34,8 @@ def train_once(
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """Train a module for the steps in the header of its file, unless the work folder has it already.
 
-    inputs: sha256 by name of what the training depends on beside the images; macs_per_image: cost of a training step for
-    one image; draw: see `fit`. Returns the averaged network, its loss curve and the seconds of training.
+    inputs: sha256 by name of what the training depends on beside the images; macs_per_image: cost of a training step
+    for one image; draw: see `fit`. Returns the averaged network, its loss curve and the seconds of training.
     """
     from ..training.batches import StepBatches
     from ..training.fit import Hardware, fit

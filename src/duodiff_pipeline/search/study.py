@@ -30,8 +30,8 @@ def run_study(
 ) -> list[FrozenTrial]:
     """Run the study in `folder` until it holds `n_trials` finished trials; minimises FID and GMACs an image.
 
-    The sampler is seeded afresh for each trial number, so a study that was killed and goes on proposes what it would have
-    proposed; a trial that was killed is run again under its own number.
+    The sampler is seeded afresh for each trial number, so a study that was killed and goes on proposes what it would
+    have proposed; a trial that was killed is run again under its own number.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
@@ -71,7 +71,7 @@ def _sampler(seed: int, number: int) -> TPESampler:
 
 
 def on_front(objectives: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(N,) bool: which rows of (N, 2) objectives no other row beats in one and matches in the other; equal rows all stay."""
+    """(N,) bool: the rows of (N, 2) objectives that no other row dominates; equal rows all stay."""
     no_worse = np.all(objectives[None] <= objectives[:, None], axis=2)
     better = np.any(objectives[None] < objectives[:, None], axis=2)
     beaten: NDArray[np.bool_] = np.any(no_worse & better, axis=1)

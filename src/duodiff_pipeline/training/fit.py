@@ -128,7 +128,8 @@ class _Watch(Callback):
         step, loss = trainer.global_step, float(outputs["loss"])
         if not torch.isfinite(outputs["loss"]):
             raise InputError(
-                f"the loss is {loss} at training step {step}: lower the learning rate; the last checkpoint before it is kept"
+                f"the loss is {loss} at training step {step}: lower the learning rate; "
+                "the last checkpoint before it is kept"
             )
         self._sum, self._count = self._sum + loss, self._count + 1
         if step % self.every_steps and step != self.steps:

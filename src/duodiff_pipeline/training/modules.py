@@ -15,12 +15,11 @@ from ..networks.uvit import UViT
 from .batches import Batch
 from .optimisation import Optimisation
 
-
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def warmed_up_ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Exponential averaging whose decay after i updates is min(decay, (1 + i) / (10 + i)), so early weights are forgotten."""
+    """Exponential averaging with decay min(decay, (1 + i) / (10 + i)) after i updates: early weights are forgotten."""
 
     @torch.no_grad()
     def average(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:

@@ -4,15 +4,14 @@ from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
-import torch
 
 from ...analysis.change_point import find_change_point
 from ...analysis.exit_statistics import exit_panels
 from ...config import ExitStatistics, HardwareSettings, Noise, Sampling
 from ...diffusion.sampling import sample
 from ...images.pack import ImagePack
-from ...networks.plans import NetworkBank, SamplingPlan, single
 from ...networks.files import StoredNetwork
+from ...networks.plans import NetworkBank, SamplingPlan, single
 from ..hardware import sampling_device
 
 

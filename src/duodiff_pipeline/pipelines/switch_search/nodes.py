@@ -7,7 +7,6 @@ import pandas as pd
 
 from ... import tracking
 from ...config import HardwareSettings, Noise, Sampling, SwitchSearch
-from ...diffusion.stages import StageSchedule
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
 from ...metrics.measure import Meter

@@ -25,7 +25,7 @@ STAGES = 2
 def cluster_timesteps(
     train: ImagePack, change_points: list[dict[str, Any]], settings: TimestepClustering, noise: Noise, seed: int
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """Candidate edges, each with the method and hyper-parameters that gave it, and the similarity curves behind them."""
+    """Candidate edges, each with the method and hyper-parameters that gave it, and the similarity curves."""
     schedule = noise.schedule()
     candidates = [_candidate("uniform_timestep", {}, *uniform_timestep_edges(schedule, STAGES))]
     candidates += [_candidate("uniform_log_snr", {}, *uniform_log_snr_edges(schedule, STAGES))]
