@@ -1,4 +1,4 @@
-"""What several rooms' tests share: one thread, and tiny networks with weights large enough to make differences visible."""
+"""What several rooms' tests share: one thread, and tiny networks with weights large enough to tell them apart."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -24,12 +24,12 @@ def fill(module: nn.Module, seed: int, std: float) -> None:
         nn.init.normal_(parameter, std=std, generator=generator)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def noise() -> NoiseSchedule:
     return NoiseSchedule()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_uvit() -> Callable[..., UViT]:
     def make(seed: int = 0, **changes) -> UViT:
         network = UViT(replace(TINY, **changes))
@@ -39,17 +39,18 @@ def make_uvit() -> Callable[..., UViT]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_exits() -> Callable[..., EarlyExits]:
     def make(network: UViT, seed: int = 0) -> EarlyExits:
         exits = EarlyExits(network.config)
-        fill(exits, seed, std=0.5)
+        fill(exits.heads, seed, std=0.3)
+        fill(exits.probes, seed, std=1.0)  # uncertainties that spread, so that images exit at many depths
         return exits.eval().requires_grad_(False)
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_stored() -> Callable[..., StoredNetwork]:
     def make(network: UViT | EarlyExits, kind: str = "uvit", **changes) -> StoredNetwork:
         header = NetworkHeader(

@@ -42,9 +42,8 @@ class WorkDir:
     def remember(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value that `compute` made under this name, now or in an earlier run."""
         path = self.folder / f"{name}.json"
-        if path.is_file():
-            return json.loads(path.read_text())
-        value = compute()
-        with whole_file(path) as beside:
-            beside.write_text(json.dumps(value))
-        return value
+        if not path.is_file():
+            value = compute()
+            with whole_file(path) as beside:
+                beside.write_text(json.dumps(value))
+        return json.loads(path.read_text())  # also where it was computed now: JSON turns tuples to lists, keys to text

@@ -56,7 +56,9 @@ def test_noise_after_evaluation_i_is_keyed_by_the_image_and_i_plus_one():
     assert torch.equal(samples.images, x)
 
 
-@pytest.mark.parametrize("solver", [Solver("ddim", 4), Solver("ddim", 4, 0.7), Solver("ddpm", 4), Solver("dpmsolver++", 4)])
+@pytest.mark.parametrize(
+    "solver", [Solver("ddim", 4), Solver("ddim", 4, 0.7), Solver("ddpm", 4), Solver("dpmsolver++", 4)]
+)
 def test_an_image_is_the_same_in_every_range_that_holds_it(solver):
     whole, _ = draw(range(11), solver=solver)
     for start, stop in ((0, 1), (3, 5), (4, 8), (7, 11), (10, 11)):

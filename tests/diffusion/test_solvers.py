@@ -134,7 +134,9 @@ def test_dpmsolver_reaches_the_exact_solution_on_a_gaussian_faster_than_ddim(std
     exact = std / np.sqrt(a * std**2 + 1 - a)
     x = torch.ones(1, *SHAPE, dtype=torch.float64)
     errors = {
-        name: np.array([abs(float(run(Solver(name, s), gaussian_eps(std), x).mean()) - exact) for s in (10, 20, 40, 160)])
+        name: np.array(
+            [abs(float(run(Solver(name, s), gaussian_eps(std), x).mean()) - exact) for s in (10, 20, 40, 160)]
+        )
         for name in ("ddim", "dpmsolver++")
     }
     assert (errors["dpmsolver++"] < errors["ddim"]).all()

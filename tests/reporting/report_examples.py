@@ -55,7 +55,9 @@ def parameters(**changes: Any) -> Parameters:
     return validate({**raw, **{section: {**raw[section], **values} for section, values in changes.items()}})
 
 
-def evaluation(fids: Mapping[str, float] | None = None, own_noise: float = 0.35, n_generated: int = 599) -> dict[str, Any]:
+def evaluation(
+    fids: Mapping[str, float] | None = None, own_noise: float = 0.35, n_generated: int = 599
+) -> dict[str, Any]:
     """records, evaluated, fid_blocks and timings of PLANS; fids: other mean FIDs, of the plans to keep, in their order.
 
     Blocks share a deviation, as seeds do, and add `own_noise` of the plan's own.
@@ -63,6 +65,7 @@ def evaluation(fids: Mapping[str, float] | None = None, own_noise: float = 0.35,
     fids = fids or {name: plan[3] for name, plan in PLANS.items()}
     noise = parameters().noise.schedule()
     shared = np.random.default_rng(0).normal(0, 0.6, len(SEEDS))
+    shared -= shared.mean()
     records, evaluated, rows, sampling = [], [], [], {}
     for number, (name, mean) in enumerate(fids.items()):
         role, solver_name, runs, _ = PLANS[name]
@@ -99,15 +102,24 @@ def evaluation(fids: Mapping[str, float] | None = None, own_noise: float = 0.35,
             seeds=SEEDS,
         )
         trained = [*serves, *(["early_exits"] if threshold else [])]
-        described = dict(name=name, role=role, control_of=None, solver=solver_name, steps=len(assignment), eta=0.0, edges=list(edges))
+        described = dict(
+            name=name, role=role, control_of=None, solver=solver_name, steps=len(assignment), eta=0.0, edges=list(edges)
+        )
         described |= dict(serves=serves, runs=runs, exit_threshold=threshold, nfe=len(assignment), k=k)
-        described |= dict(resident_parameters=sum(PARAMETERS[n] for n in trained), training_gmacs=sum(TRAINING[n] for n in trained))
+        described |= dict(
+            resident_parameters=sum(PARAMETERS[n] for n in trained), training_gmacs=sum(TRAINING[n] for n in trained)
+        )
         seconds = (gmacs * 0.011 + 0.00008 * len(assignment) / 20) * (1.6 if threshold else 1)
         speed_up = (COST["deep"] * 20 * 0.011 + 0.00008) / seconds
         records.append(record.model_dump(mode="json"))
         evaluated.append(described)
-        rows += [{"plan": name, "role": role, "seed": s, "fid": f, "gmacs": gmacs} for s, f in zip(SEEDS, values, strict=True)]
-        sampling[name] = dict(seconds_per_image=seconds, speed_up=speed_up, speed_up_low=speed_up * 0.95, speed_up_high=speed_up * 1.08)
+        rows += [
+            {"plan": name, "role": role, "seed": s, "fid": f, "gmacs": gmacs}
+            for s, f in zip(SEEDS, values, strict=True)
+        ]
+        sampling[name] = dict(
+            seconds_per_image=seconds, speed_up=speed_up, speed_up_low=speed_up * 0.95, speed_up_high=speed_up * 1.08
+        )
     timings = {"sampling": sampling, "training_seconds": {"deep": 300.0, "shallow": 120.0}}
     return dict(records=records, evaluated=evaluated, fid_blocks=pd.DataFrame(rows), timings=timings)
 
@@ -126,7 +138,9 @@ def exit_table(settings: Parameters) -> pd.DataFrame:
         deep = np.array(grid)[None] < switch
         depth = np.where(deep, 9, 3) + generator.integers(-1, 2, deep.shape)
         index = pd.MultiIndex.from_product([range(60), range(len(grid))], names=["image", "evaluation"])
-        table = pd.DataFrame({"threshold": threshold, "exit_depth": depth.clip(1, 9).ravel()}, index=index).reset_index()
+        table = pd.DataFrame(
+            {"threshold": threshold, "exit_depth": depth.clip(1, 9).ravel()}, index=index
+        ).reset_index()
         tables.append(table.assign(timestep=np.array(grid)[table["evaluation"]]))
     return pd.concat(tables, ignore_index=True)
 
@@ -144,11 +158,14 @@ def trials() -> pd.DataFrame:
             rows.append(
                 {
                     "trial": len(rows),
-                    "plan": f"{solver} {steps}, " + (f"{steps} {alone}" if alone else f"{served} shallow, {steps - served} deep"),
+                    "plan": f"{solver} {steps}, "
+                    + (f"{steps} {alone}" if alone else f"{served} shallow, {steps - served} deep"),
                     "solver": solver,
                     "steps": steps,
                     "nfe": steps,
-                    "edges_by": "one stage" if alone else ["switch", "exit_statistics", "optimal_denoiser"][len(rows) % 3],
+                    "edges_by": "one stage"
+                    if alone
+                    else ["switch", "exit_statistics", "optimal_denoiser"][len(rows) % 3],
                     "k": None if alone else served,
                     "edges": [] if alone else [1000 * (1 - share)],
                     "serves": serves,
@@ -165,14 +182,19 @@ def similarity_curves() -> pd.DataFrame:
     curves = []
     for eta, width in ((0.02, 60), (0.1, 140)):
         to_data = 1 / (1 + np.exp((timestep - 3 * width) / width))
-        curves.append(pd.DataFrame({"timestep": timestep, "to_data": to_data, "to_noise": 0.2 + 0.8 * to_data[::-1], "eta": eta}))
+        curves.append(
+            pd.DataFrame({"timestep": timestep, "to_data": to_data, "to_noise": 0.2 + 0.8 * to_data[::-1], "eta": eta})
+        )
     return pd.concat(curves, ignore_index=True)
 
 
 def candidate_edges(change_points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = [(f"exit_statistics: threshold={c['threshold']}", c["timestep_edge"]) for c in change_points if c["found"]]
     others = {"uniform_timestep": 500.0, "uniform_log_snr": 434.0, "optimal_denoiser_clusters: eta=0.1": 275.0}
-    others |= {"optimal_denoiser: eta=0.1 alpha=0.9 end=noise": 906.0, "optimal_denoiser: eta=0.1 alpha=0.9 end=data": 61.0}
+    others |= {
+        "optimal_denoiser: eta=0.1 alpha=0.9 end=noise": 906.0,
+        "optimal_denoiser: eta=0.1 alpha=0.9 end=data": 61.0,
+    }
     labelled = [*others.items(), *found]
     return [{"label": label, "method": label.split(":")[0], "edge": edge} for label, edge in labelled]
 
@@ -181,7 +203,9 @@ def report_data(**changes: Any) -> ReportData:
     """All that the page shows beside the findings."""
     settings = parameters()
     table = exit_table(settings)
-    change_points = [{"threshold": panel.threshold, **asdict(find_change_point(panel, 1))} for panel in exit_panels(table)]
+    change_points = [
+        {"threshold": panel.threshold, **asdict(find_change_point(panel, 1))} for panel in exit_panels(table)
+    ]
     images, labels = read_digits()
     steps = range(500, 4001, 500)
     data = dict(

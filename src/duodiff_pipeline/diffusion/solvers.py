@@ -71,7 +71,7 @@ class SolverRun:
             self._scheduler = DDIMScheduler(
                 num_train_timesteps=whole, trained_betas=noise.betas, clip_sample=False, set_alpha_to_one=True
             )
-            # it takes every step to be T // S long, which is so only where S divides T; on the grid's own alphas all are 1
+            # it takes every step to be T // S long, true only where S divides T; on the grid's own alphas all are 1
             self._scheduler.alphas_cumprod = self._scheduler.alphas_cumprod[timesteps[::-1]]
             self._scheduler.register_to_config(num_train_timesteps=steps)
             self._scheduler.set_timesteps(steps)

@@ -25,6 +25,8 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     # magic number: two zero bytes, 8 for unsigned bytes, the number of dimensions
     if raw[:4] != bytes([0, 0, 8, dimensions]):
         raise InputError(f"{path} is not an IDX file of unsigned bytes in {dimensions} dimensions")
+    if len(raw) < 4 + 4 * dimensions:
+        raise InputError(f"{path} is cut short: fetch it again")
     shape = [int(size) for size in np.frombuffer(raw, ">u4", dimensions, offset=4)]
     values = np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions)
     if len(values) != int(np.prod(shape)):

@@ -1,6 +1,7 @@
 """Figures over cost: FID, switch and measured seconds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,19 +11,22 @@ from matplotlib.lines import Line2D
 from .findings import Findings
 from .labels import place_labels
 from .measured import MeasuredPlan
-from .style import BLUE, GREY, INK, LIGHT, ORANGE, ROLES, SKY, drawn, fit_scale
+from .style import BLUE, GREY, INK, ORANGE, ROLES, SKY, drawn, fit_scale
 
 
 @drawn(10.4, 6.0)
 def cost_figure(figure: Figure, findings: Findings, trials: pd.DataFrame | None) -> None:
-    """FID against cost: evaluated plans with intervals; trials and their front, unless they were measured at another n."""
+    """Evaluated plans with intervals; trials and their front too, where they were measured at the same n."""
     axes = figure.add_subplot()
     legend = []
     if trials is not None:
         axes.plot(trials["gmacs"], trials["fid"], "o", color=GREY, alpha=0.35, markersize=4, markeredgewidth=0)
         front = trials[trials["on_front"]].sort_values("gmacs")
         axes.step(front["gmacs"], front["fid"], where="post", color=GREY, linewidth=1.2)
-        legend += [_key("trial (one block)", GREY, "o", alpha=0.35, markersize=4), Line2D([], [], color=GREY, label="front of the trials")]
+        legend += [
+            _key("trial (one block)", GREY, "o", alpha=0.35, markersize=4),
+            Line2D([], [], color=GREY, label="front of the trials"),
+        ]
     floor = findings.floor
     if findings.floor_compares:
         axes.axhspan(floor.mean - floor.spread, floor.mean + floor.spread, color=SKY, alpha=0.3, linewidth=0)
@@ -30,10 +34,13 @@ def cost_figure(figure: Figure, findings: Findings, trials: pd.DataFrame | None)
     _scatter(axes, findings, lambda plan: plan.fid, intervals=True)
     fids = [plan.fid for plan in findings.plans] + ([] if trials is None else trials["fid"].to_list())
     fit_scale(axes, "y", fids + ([floor.mean] if findings.floor_compares else []))
-    fit_scale(axes, "x", [plan.gmacs for plan in findings.plans] + ([] if trials is None else trials["gmacs"].to_list()))
+    fit_scale(
+        axes, "x", [plan.gmacs for plan in findings.plans] + ([] if trials is None else trials["gmacs"].to_list())
+    )
     axes.set(xlabel="cost (GMACs an image)", ylabel="FID")
-    axes.legend(handles=[*_role_keys(findings), *legend], loc="center left", bbox_to_anchor=(1.0, 0.5))
-    place_labels(figure, axes, [(plan.gmacs, plan.fid, _short(plan)) for plan in findings.plans])
+    axes.margins(x=0.12)
+    figure.legend(handles=[*_role_keys(findings), *legend], loc="outside lower center", ncols=5)
+    place_labels(figure, axes, [_label(plan, plan.fid) for plan in findings.plans])
 
 
 @drawn(10.4, 5.0)
@@ -45,10 +52,12 @@ def seconds_figure(figure: Figure, findings: Findings) -> None:
     most = max(plan.gmacs for plan in findings.plans)
     axes.plot([0, most], [0, slope * most], color=GREY, linewidth=1, linestyle="--")
     _scatter(axes, findings, lambda plan: plan.seconds_per_image * 1e3, intervals=False)
-    axes.set(xlabel="cost (GMACs an image)", ylabel="measured milliseconds an image", xlim=(0, None), ylim=(0, None))
+    axes.set(
+        xlabel="cost (GMACs an image)", ylabel="measured milliseconds an image", xlim=(0, 1.12 * most), ylim=(0, None)
+    )
     proportional = Line2D([], [], color=GREY, linestyle="--", label="time in proportion to cost")
-    axes.legend(handles=[*_role_keys(findings), proportional], loc="center left", bbox_to_anchor=(1.0, 0.5))
-    place_labels(figure, axes, [(plan.gmacs, plan.seconds_per_image * 1e3, _short(plan)) for plan in findings.plans])
+    figure.legend(handles=[*_role_keys(findings), proportional], loc="outside lower center", ncols=7)
+    place_labels(figure, axes, [_label(plan, plan.seconds_per_image * 1e3) for plan in findings.plans])
 
 
 @drawn(10.4, 3.9)
@@ -65,7 +74,9 @@ def switch_figure(figure: Figure, findings: Findings, trials: pd.DataFrame, comp
         alone = own[own["k"].isna()].assign(serves=lambda table: table["serves"].str[0])
         free, clustered = staged[staged["edges_by"] == "switch"], staged[staged["edges_by"] != "switch"]
         axes.plot(free["k"].astype(int), free["fid"], "o", color=INK, markersize=5, alpha=0.7, markeredgewidth=0)
-        axes.plot(clustered["k"].astype(int), clustered["fid"], "o", color=INK, markersize=5, alpha=0.7, fillstyle="none")
+        axes.plot(
+            clustered["k"].astype(int), clustered["fid"], "o", color=INK, markersize=5, alpha=0.7, fillstyle="none"
+        )
         for network, colour, at in ((last, BLUE, 0), (first, ORANGE, int(own["nfe"].iloc[0]))):
             fids = alone.loc[alone["serves"] == network, "fid"]
             axes.plot([at] * len(fids), fids, "s", color=colour, markersize=7, markeredgewidth=0)
@@ -98,10 +109,14 @@ def _scatter(axes: Axes, findings: Findings, value: Callable[[MeasuredPlan], flo
 
 
 def _point(axes: Axes, plan: MeasuredPlan, x: float, y: float, findings: Findings, interval: bool) -> None:
-    role = ROLES[plan.role]
+    role, above = ROLES[plan.role], 4 if plan.role == "duodiff" else 3
     if interval:
-        axes.vlines(x, plan.record.interval_low, plan.record.interval_high, color=role.colour, linewidth=1.6)
-    axes.plot(x, y, role.marker, color=role.colour, markersize=8, markeredgecolor="white", markeredgewidth=0.8)
+        axes.vlines(
+            x, plan.record.interval_low, plan.record.interval_high, color=role.colour, linewidth=1.6, zorder=above
+        )
+    axes.plot(
+        x, y, role.marker, color=role.colour, markersize=8, markeredgecolor="white", markeredgewidth=0.8, zorder=above
+    )
     if plan.name == findings.pick.plan.name:
         axes.plot(x, y, "o", color=INK, fillstyle="none", markersize=15, markeredgewidth=1.4)
 
@@ -112,12 +127,11 @@ def _role_keys(findings: Findings) -> list[Line2D]:
     return [*keys, _key("recommended", INK, "o", fillstyle="none", markersize=12)]
 
 
-def _key(label: str, colour: str, marker: str, markersize: float = 7, alpha: float = 1.0, fillstyle: str = "full") -> Line2D:
-    edge = 1.2 if fillstyle == "none" else 0
-    return Line2D(
-        [], [], linestyle="", color=colour, marker=marker, markersize=markersize, alpha=alpha, fillstyle=fillstyle, markeredgewidth=edge, label=label
-    )
+def _key(label: str, colour: str, marker: str, **look: Any) -> Line2D:
+    """A legend entry; look: Line2D's properties where they differ from those of a plain marker."""
+    plain = {"linestyle": "", "markersize": 7, "markeredgewidth": 1.2 if look.get("fillstyle") == "none" else 0}
+    return Line2D([], [], color=colour, marker=marker, label=label, **{**plain, **look})
 
 
-def _short(plan: MeasuredPlan) -> str:
-    return plan.name.removeprefix("control ")
+def _label(plan: MeasuredPlan, y: float) -> tuple[float, float, str, str]:
+    return plan.gmacs, y, plan.name.removeprefix("control "), ROLES[plan.role].colour

@@ -30,12 +30,14 @@ def png_uri(images_u8: Tensor) -> str:
 
 @drawn(10.4, 3.6)
 def training_figure(figure: Figure, curves: Mapping[str, Mapping[str, Any]]) -> None:
-    """Loss against training steps: the backbones share a panel; early exits, whose loss is another sum, have their own."""
+    """Loss against training steps; early exits, whose loss is another sum, have a panel of their own."""
     left, right = figure.subplots(1, 2, width_ratios=[2, 1])
     colours = {"deep": BLUE, "shallow": ORANGE, "middle": GREY}
     others = iter([GREEN, PINK, RED] * len(curves))
     values: dict[Any, list[float]] = {left: [], right: []}
     for name, curve in curves.items():
+        if not curve["losses"]:  # fewer steps than lie between two points
+            continue
         axes = right if name == "early_exits" else left
         steps, losses = zip(*curve["losses"], strict=True)
         axes.plot(steps, losses, marker=".", color=colours.get(name) or next(others), label=name.replace("_", " "))
@@ -44,4 +46,5 @@ def training_figure(figure: Figure, curves: Mapping[str, Mapping[str, Any]]) -> 
         axes.set(title=title, xlabel="training step", xlim=(0, None))
         fit_scale(axes, "y", values[axes])
     left.set_ylabel("training loss")
-    left.legend()
+    if values[left]:
+        left.legend()

@@ -11,6 +11,7 @@ from typing import Literal
 from ..metrics.intervals import Interval, paired_difference
 from ..metrics.reference import Floor
 from .measured import MeasuredPlan
+from .wording import counted
 
 Standing = Literal["better", "worse", "indistinguishable"]
 Verdict = Literal["shallow all the way", "switch", "deep for less", "stay with deep"]
@@ -51,7 +52,8 @@ class Control:
 @dataclass(frozen=True)
 class Findings:
     """plans: all evaluated, the baseline first; pick: the recommended plan against the baseline; against_deep: every
-    other plan against the baseline; controls: of every DuoDiff, by its name; rivals: what undoes the pick, see `_rivals`.
+    other plan against the baseline; cheaper: those of them that the pick is chosen from, cheapest first; controls: of
+    every DuoDiff, by its name; rivals: what undoes the pick (`_rivals`).
     """
 
     plans: tuple[MeasuredPlan, ...]
@@ -59,6 +61,7 @@ class Findings:
     verdict: Verdict
     pick: Comparison
     against_deep: tuple[Comparison, ...]
+    cheaper: tuple[Comparison, ...]
     controls: dict[str, tuple[Control, ...]]
     rivals: tuple[Comparison, ...]
 
@@ -76,12 +79,6 @@ class Findings:
         return next(c for c in self.against_deep if c.plan.role == "shallow")
 
     @property
-    def cheaper(self) -> tuple[Comparison, ...]:
-        """What the recommendation is chosen from, beside the baseline; cheapest first."""
-        eligible = [c for c in self.against_deep if c.plan.role in VERDICTS and c.cost_ratio < 1]
-        return tuple(sorted(eligible, key=lambda c: (c.plan.gmacs, c.plan.fid)))
-
-    @property
     def floor_ratio(self) -> float | None:
         """FID of the baseline over the floor; None where the floor was measured at another n."""
         return self.baseline.fid / self.floor.mean if self.floor_compares else None
@@ -92,17 +89,22 @@ class Findings:
 
 
 def weigh(plans: Sequence[MeasuredPlan], floor: Floor) -> Findings:
-    """The findings; plans as `measured_plans` gives them, floor at the n of the records if it is to compare."""
+    """The findings: the pick is the cheapest of the networks alone and the DuoDiffs that is not credibly worse than
+    the baseline. plans as `measured_plans` gives them; floor at the n of the records if it is to compare.
+    """
     baseline = plans[0]
     against_deep = tuple(compare(plan, baseline) for plan in plans[1:])
-    eligible = [c for c in against_deep if c.plan.role in VERDICTS and c.cost_ratio < 1 and c.standing != "worse"]
-    pick = min(eligible, key=lambda c: (c.plan.gmacs, c.plan.fid), default=compare(baseline, baseline))
+    eligible = [c for c in against_deep if c.plan.role in VERDICTS and c.cost_ratio < 1]
+    cheaper = tuple(sorted(eligible, key=lambda c: (c.plan.gmacs, c.plan.fid)))
+    free = next((c for c in cheaper if c.standing != "worse"), None)
+    pick = free or compare(baseline, baseline)
     return Findings(
         plans=tuple(plans),
         floor=floor,
-        verdict=VERDICTS[pick.plan.role] if eligible else "stay with deep",
+        verdict=VERDICTS[free.plan.role] if free else "stay with deep",
         pick=pick,
         against_deep=against_deep,
+        cheaper=cheaper,
         controls={plan.name: _controls(plan, plans) for plan in plans if plan.role == "duodiff"},
         rivals=_rivals(pick.plan, against_deep),
     )
@@ -120,12 +122,16 @@ def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Con
     networks = dict.fromkeys(p.serves[0] for p in alone if p.serves[0] not in earlier)
     for network in sorted(networks, key=lambda name: name != last):
         nearest = min((p for p in alone if p.serves[0] == network), key=lambda p: abs(p.gmacs - duodiff.gmacs))
-        found.append((f"{network} throughout, {nearest.nfe} evaluations", nearest))
+        found.append((f"{network} with {counted(nearest.nfe, 'evaluation')}", nearest))
     for plan in plans:
-        if plan.solver == duodiff.solver and plan.serves == duodiff.serves[::-1] and plan.k == duodiff.nfe - (duodiff.k or 0):
+        if (
+            plan.solver == duodiff.solver
+            and plan.serves == duodiff.serves[::-1]
+            and plan.k == duodiff.nfe - (duodiff.k or 0)
+        ):
             found.append((f"the order reversed, {last} first", plan))
         if plan.exit_threshold is not None:
-            found.append((f"AdaDiff, exits at u <= {plan.exit_threshold:g}", plan))
+            found.append((f"AdaDiff at u \N{LESS-THAN OR EQUAL TO} {plan.exit_threshold:g}", plan))
     return tuple(Control(what, compare(plan, duodiff)) for what, plan in found)
 
 
@@ -139,4 +145,6 @@ def _rivals(pick: MeasuredPlan, against_deep: Sequence[Comparison]) -> tuple[Com
     Not credibly worse than the baseline, and either clearly cheaper than the pick or, at its cost, credibly better.
     """
     others = [compare(c.plan, pick) for c in against_deep if c.plan.role not in VERDICTS and c.standing != "worse"]
-    return tuple(c for c in others if c.cost_ratio < 1 / SAME_COST or (c.cost_ratio <= SAME_COST and c.standing == "better"))
+    return tuple(
+        c for c in others if c.cost_ratio < 1 / SAME_COST or (c.cost_ratio <= SAME_COST and c.standing == "better")
+    )

@@ -1,4 +1,4 @@
-"""The numbers that `dvc metrics` compares between runs, and MLflow between its own: deterministic ones only, no seconds."""
+"""The numbers that `dvc metrics` and MLflow compare between runs: deterministic ones only, no seconds."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,9 @@ def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Se
         },
         "floor": {"mean": findings.floor.mean, "spread": findings.floor.spread, "n_images": findings.floor.n_images},
         "extractor": {"held_out_accuracy": held_out_accuracy},
-        "suggested_switch": {slug(switch.label): _present(found=switch.edge is not None, **_switch(switch)) for switch in suggested},
+        "suggested_switch": {
+            slug(switch.label): _present(found=switch.edge is not None, **_switch(switch)) for switch in suggested
+        },
         "searched_switch": {slug(plan.name): {"k": plan.k, "edges": _edges(plan.edges)} for plan in findings.duodiffs},
     }
 
@@ -29,12 +31,14 @@ def flat_metrics(nested: dict[str, Any]) -> dict[str, float]:
     """The headline of them under names that MLflow takes: "fid/deep_ddim_20", "floor/mean"."""
     flat = {f"{value}/{plan}": own[value] for plan, own in nested["plans"].items() for value in ("fid", "gmacs")}
     flat |= {f"floor/{value}": nested["floor"][value] for value in ("mean", "spread")}
-    flat |= {f"recommendation/{name}": value for name, value in nested["recommendation"].items() if isinstance(value, float)}
+    flat |= {
+        f"recommendation/{name}": value for name, value in nested["recommendation"].items() if isinstance(value, float)
+    }
     return flat | {"extractor/held_out_accuracy": nested["extractor"]["held_out_accuracy"]}
 
 
 def slug(name: str) -> str:
-    """"duodiff dpmsolver++ 20 k=6" to "duodiff_dpmsolverpp_20_k6", a key without characters that have a meaning in paths."""
+    """A key without characters that mean something in paths: duodiff_dpmsolverpp_20_k6."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", re.sub(r"[<>=()]", "", name.replace("+", "p"))).strip("_")
 
 
@@ -42,7 +46,14 @@ def _plan(findings: Findings, name: str) -> dict[str, Any]:
     plan = next(plan for plan in findings.plans if plan.name == name)
     comparison = next((c for c in findings.against_deep if c.plan.name == name), None)
     record = plan.record
-    own = _present(fid=plan.fid, fid_low=record.interval_low, fid_high=record.interval_high, gmacs=plan.gmacs, nfe=plan.nfe, k=plan.k)
+    own = _present(
+        fid=plan.fid,
+        fid_low=record.interval_low,
+        fid_high=record.interval_high,
+        gmacs=plan.gmacs,
+        nfe=plan.nfe,
+        k=plan.k,
+    )
     return own | (_against_deep(comparison) if comparison else {})
 
 

@@ -56,7 +56,10 @@ class MeasuredPlan:
 
 
 def measured_plans(
-    records: Sequence[Mapping[str, Any]], evaluated: Sequence[Mapping[str, Any]], fid_blocks: pd.DataFrame, timings: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]],
+    evaluated: Sequence[Mapping[str, Any]],
+    fid_blocks: pd.DataFrame,
+    timings: Mapping[str, Any],
 ) -> tuple[MeasuredPlan, ...]:
     """All evaluated plans in their order, the baseline first.
 
@@ -67,6 +70,8 @@ def measured_plans(
     plans = [_measured(described, own_records, fids, timings["sampling"]) for described in evaluated]
     if not plans or plans[0].role != "deep":
         raise InputError("evaluated_plans: the first plan must be the baseline, of role deep")
+    if "shallow" not in {plan.role for plan in plans}:
+        raise InputError("evaluated_plans: none has the role shallow, which the baseline is held against")
     for plan in plans[1:]:
         _require_same_blocks(plans[0].record, plan.record)
     return tuple(plans)
@@ -87,11 +92,15 @@ def _require_same_blocks(baseline: MetricRecord, other: MetricRecord) -> None:
     except ValueError as error:
         raise InputError(str(error)) from None
     if other.seeds != baseline.seeds:
-        raise InputError(f"records of {baseline.denoiser} and {other.denoiser} do not pair: seeds are {baseline.seeds} and {other.seeds}")
+        names = f"{baseline.denoiser} and {other.denoiser}"
+        raise InputError(f"records of {names} do not pair: seeds are {baseline.seeds} and {other.seeds}")
 
 
 def _measured(
-    described: Mapping[str, Any], records: Mapping[str, MetricRecord], fids: Mapping[Any, Any], sampling: Mapping[str, Any]
+    described: Mapping[str, Any],
+    records: Mapping[str, MetricRecord],
+    fids: Mapping[Any, Any],
+    sampling: Mapping[str, Any],
 ) -> MeasuredPlan:
     name = described["name"]
     if name not in records:

@@ -16,12 +16,12 @@ from .answers import answers
 from .figures_cost import cost_figure, seconds_figure, switch_figure
 from .figures_images import png_uri, training_figure
 from .figures_noise import edges_figure, exit_statistics_figure
-from .findings import Comparison, Findings
+from .findings import Comparison, Control, Findings
 from .measured import MeasuredPlan
-from .statements import against, caveats, headline, reasons
+from .statements import caveats, headline, reasons
 from .style import ROLES
 from .switches import evaluated_switch, suggested_switches
-from .wording import fid_text, interval_ends, number, percent, signed
+from .wording import fid_text, interval_ends, number, percent, signed, spread_text
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class ReportData:
 
 def render_page(findings: Findings, data: ReportData) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return template.get_template("page.html.j2").render(_context(findings, data)) + "\n"
 
 
@@ -68,7 +70,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "strip": _strip(findings.pick.plan, findings),
         "answers": answers(findings, parameters, suggested, dict(data.extractor)),
         "caveats": caveats(findings, accuracy),
-        "controls": {name: [_control_row(c.what, c.comparison, against(c)) for c in own] for name, own in findings.controls.items()},
+        "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "figures": {
             "exits": exit_statistics_figure(data.exit_table, full_depth, suggested, evaluated, noise),
             "cost": cost_figure(findings, data.trials if comparable else None),
@@ -81,14 +83,16 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "grids": _grids(findings, data),
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
-        "front": [_trial_row(row) for row in data.trials[data.trials["on_front"]].sort_values("gmacs").to_dict("records")],
+        "front": [
+            _trial_row(row) for row in data.trials[data.trials["on_front"]].sort_values("gmacs").to_dict("records")
+        ],
         "trial_count": len(data.trials),
         "floor": findings.floor,
-        "floor_text": f"{number(findings.floor.mean)} ± {number(findings.floor.spread)}",
+        "floor_text": spread_text(findings.floor.mean, findings.floor.spread),
         "floor_compares": findings.floor_compares,
         "record": record,
         "extractor": data.extractor,
-        "accuracy": percent(accuracy),
+        "accuracy": f"{accuracy:.1%}",
         "packs": [data.train, data.held_out],
         "command": "kedro run" + ("" if data.environment == "base" else f" --env {data.environment}"),
         "environment": data.environment,
@@ -102,23 +106,31 @@ def _strip(plan: MeasuredPlan, findings: Findings) -> list[dict[str, Any]]:
     """One segment for every run of evaluations by one network, noise to data."""
     single = {p.serves[0]: p.role for p in findings.plans if len(p.serves) == 1 and p.role in ("deep", "shallow")}
     runs = [run.split(" ", 1) for run in plan.runs.split(", ")]
-    return [{"count": int(n), "network": network, "colour": ROLES[single.get(network, "control")].colour} for n, network in runs]
+    return [
+        {"count": int(n), "network": network, "colour": ROLES[single.get(network, "control")].colour}
+        for n, network in runs
+    ]
 
 
-def _control_row(what: str, comparison: Comparison, statement: str) -> dict[str, str]:
+def _control_row(control: Control) -> dict[str, str]:
+    comparison = control.comparison
     return {
-        "what": what,
+        "what": control.what,
         "plan": comparison.plan.name,
         "cost": percent(comparison.cost_ratio),
-        "fid": fid_text(comparison.plan.record),
+        "fid": _unbroken(fid_text(comparison.plan.record)),
         "difference": _difference(comparison),
         "standing": comparison.standing,
-        "statement": statement,
     }
 
 
 def _difference(comparison: Comparison) -> str:
-    return f"{signed(comparison.difference)} ({interval_ends(comparison.difference)})"
+    return _unbroken(f"{signed(comparison.difference)} ({interval_ends(comparison.difference)})")
+
+
+def _unbroken(text: str) -> str:
+    """An interval stays on one line; where a column is narrow it stands below its value."""
+    return text.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
 
 
 def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
@@ -134,8 +146,10 @@ def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
         "gmacs": number(plan.gmacs),
         "cost": percent(plan.gmacs / findings.baseline.gmacs),
         "milliseconds": number(plan.seconds_per_image * 1e3),
-        "speed_up": f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})" if comparison else "1",
-        "fid": fid_text(plan.record),
+        "speed_up": _unbroken(f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})")
+        if comparison
+        else "1",
+        "fid": _unbroken(fid_text(plan.record)),
         "difference": _difference(comparison) if comparison else "baseline",
         "standing": comparison.standing if comparison else "",
         "resident": number(plan.resident_mb),
@@ -158,7 +172,13 @@ def _trial_row(row: Mapping[Any, Any]) -> dict[str, Any]:
 def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
     """Real held-out images, then the same seeds and images of every plan."""
     count = max((len(images) for images in data.sample_grids.values()), default=0)
-    real = {"name": "real, held out", "image": png_uri(data.held_out.images[:count]), "fid": "", "gmacs": "", "colour": "#1f2933"}
+    real = {
+        "name": "real, held out",
+        "image": png_uri(data.held_out.images[:count]),
+        "fid": "",
+        "gmacs": "",
+        "colour": "#1f2933",
+    }
     shown = [plan for plan in findings.plans if plan.name in data.sample_grids]
     return [real] + [
         {

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import matplotlib
+import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -32,7 +33,7 @@ ROLES = {
     "control": Role("control", GREY, "X"),
 }
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "svg.fonttype": "none",  # text stays text and takes the page's font
     "font.size": 10,
     "axes.edgecolor": GREY,
@@ -55,7 +56,9 @@ _RC: dict[str, Any] = {
 }
 
 
-def drawn(width_inches: float, height_inches: float) -> Callable[[Callable[Concatenate[Figure, P], None]], Callable[P, str]]:
+def drawn(
+    width_inches: float, height_inches: float
+) -> Callable[[Callable[Concatenate[Figure, P], None]], Callable[P, str]]:
     """Turn a function that draws on an empty figure into one that returns it as an <svg> element.
 
     Equal content gives equal text: no date, and identifiers that depend on content and function name alone.
@@ -84,7 +87,8 @@ def fit_scale(axes: Axes, which: str, values: list[float]) -> None:
         return
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
-    decades = max(positive) / min(positive) > 100
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1,) if decades else (1, 2, 5)))
+    ratio = max(positive) / min(positive)
+    subs = (1, 1.5, 2, 3, 4, 5, 7) if ratio < 10 else (1, 2, 3, 5) if ratio < 40 else (1, 2, 5) if ratio < 400 else (1,)
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
     axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axis.set_minor_locator(matplotlib.ticker.NullLocator())

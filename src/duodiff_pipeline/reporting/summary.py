@@ -8,7 +8,7 @@ from rich.table import Table
 
 from .findings import Findings
 from .statements import headline, reasons
-from .wording import fid_text, number
+from .wording import fid_text, number, spread_text
 
 WIDTH = 110
 
@@ -16,15 +16,19 @@ WIDTH = 110
 def summary(findings: Findings, paths: Mapping[str, str]) -> str:
     """Plain text; paths: what to read next, by what it is."""
     table = Table(box=None, pad_edge=False, header_style="")
-    table.add_column("denoiser")
-    for column in ("GMACs an image", "seconds an image", "speed-up (blocks)", "FID (95% interval)"):
-        table.add_column(column, justify="right")
+    table.add_column("denoiser", no_wrap=True, vertical="bottom")
+    for column in ("GMACs\nan image", "seconds\nan image", "speed-up\n(over blocks)", "FID\n(95% interval)"):
+        table.add_column(column, justify="right", no_wrap=True)
     for plan in findings.plans:
-        speed_up = "1" if plan is findings.baseline else f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})"
+        speed_up = (
+            "1"
+            if plan is findings.baseline
+            else f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})"
+        )
         table.add_row(plan.name, number(plan.gmacs), number(plan.seconds_per_image), speed_up, fid_text(plan.record))
     floor = findings.floor
-    n = "" if findings.floor_compares else f", at n = {floor.n_images}: does not compare"
-    table.add_row(f"floor: real images{n}", "", "", "", f"{number(floor.mean)} ± {number(floor.spread)}")
+    n = "" if findings.floor_compares else f" at another n, {floor.n_images}"
+    table.add_row(f"floor: real images{n}", "", "", "", spread_text(floor.mean, floor.spread))
 
     buffer = io.StringIO()
     console = Console(file=buffer, width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False)

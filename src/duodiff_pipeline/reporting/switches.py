@@ -28,8 +28,11 @@ class SwitchRange:
     low: float | None
     high: float | None
 
-    def holds(self, edge: float) -> bool:
-        return self.low is not None and self.high is not None and self.low <= edge <= self.high
+    def meets(self, other: "SwitchRange") -> bool:
+        """Whether the two ranges share a timestep."""
+        if self.low is None or self.high is None or other.low is None or other.high is None:
+            return False
+        return self.low <= other.high and other.low <= self.high
 
 
 def suggested_switches(
@@ -41,7 +44,7 @@ def suggested_switches(
         own = exit_table[exit_table["threshold"] == found["threshold"]]
         grid = own.groupby("evaluation")["timestep"].first().to_list()
         low, high = (_edge(found[end], grid, noise) for end in ("k_high", "k_low"))
-        label = f"u <= {found['threshold']:g}"
+        label = f"u \N{LESS-THAN OR EQUAL TO} {found['threshold']:g}"
         ranges.append(SwitchRange(label, found["message"], found["k"], len(grid), found["timestep_edge"], low, high))
     return tuple(ranges)
 

@@ -21,14 +21,20 @@ def percent(share: float) -> str:
 
 
 def fid_text(record: MetricRecord) -> str:
-    """"8.5 (7.5 to 9.5)": value and 95 % interval, with the decimals that the interval bears."""
+    """Value and 95% interval with the decimals that the interval bears: 8.5 (7.5 to 9.5)."""
     places = _places(record.interval_high - record.interval_low)
     return f"{record.value:.{places}f} ({record.interval_low:.{places}f} to {record.interval_high:.{places}f})"
 
 
 def difference_text(difference: Interval) -> str:
-    """"+0.4 (95% interval −0.3 to +1.1)"."""
+    """Value and interval: +0.4 (95% interval −0.3 to +1.1)."""
     return f"{signed(difference)} ({CONFIDENCE:.0%} interval {interval_ends(difference)})"
+
+
+def spread_text(mean: float, spread: float) -> str:
+    """With two digits of the spread: 2.33 ± 0.60."""
+    places = _places(2 * spread)
+    return f"{mean:.{places}f} ± {spread:.{places}f}"
 
 
 def signed(difference: Interval) -> str:

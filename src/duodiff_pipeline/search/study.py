@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..diffusion.random import keyed_generator
+from ..errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def run_study(
 
     The sampler is seeded afresh for each trial number, so a study that was killed and goes on proposes what it would
     have proposed; a trial that was killed is run again under its own number.
+    Raises InputError, naming the trial, where what it measured is not finite.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
@@ -49,6 +51,8 @@ def run_study(
         study.sampler = _sampler(seed, number)
         trial = _again(study) or study.ask()
         objectives = evaluate(trial)
+        if not np.isfinite(objectives).all():  # Optuna would count it as failed, and propose it again for ever
+            raise InputError(f"trial {trial.number} measured {objectives}, no finite FID and cost: {trial.params}")
         study.tell(trial, objectives)
         logger.info("trial %d of %d: FID %.2f, %.3f GMACs an image", trial.number + 1, n_trials, *objectives)
     return [t for t in study.trials if t.state == TrialState.COMPLETE][:n_trials]

@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,7 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from ..errors import InputError
 from .batches import StepBatches
@@ -98,8 +98,24 @@ class _Steps(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
-        remaining = range(self.trainer.global_step, len(self.batches))
-        return DataLoader(self.batches, batch_size=None, sampler=remaining)
+        steps_left = _StepsLeft(self.trainer.global_step, len(self.batches))
+        return DataLoader(self.batches, batch_size=None, sampler=steps_left)
+
+
+class _StepsLeft(Sampler[int]):
+    """The steps that are left to make. Its length is that of the whole training, within which Lightning counts.
+
+    With the length of what is left, Lightning ends a resumed epoch early and starts over at the first of these steps.
+    """
+
+    def __init__(self, first: int, steps: int) -> None:
+        self.first, self.steps = first, steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.steps))
+
+    def __len__(self) -> int:
+        return self.steps
 
 
 class _Watch(Callback):

@@ -41,8 +41,9 @@ class NoiseTraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         o = self.optimisation
+        fused = self.trainer.precision == "32-true"  # what a fused step unscales, Lightning does not clip
         optimiser = torch.optim.AdamW(
-            self.raw.parameters(), o.learning_rate, o.adam_betas, weight_decay=o.weight_decay, fused=True
+            self.raw.parameters(), o.learning_rate, o.adam_betas, weight_decay=o.weight_decay, fused=fused
         )
         warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / max(1, o.warmup_steps), total_iters=o.warmup_steps)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps - o.warmup_steps)

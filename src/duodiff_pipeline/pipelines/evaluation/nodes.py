@@ -1,5 +1,7 @@
 """The final measurement, on seeds that nothing was chosen with."""
 
+import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
 from ..hardware import sampling_device
 from .plans import EvaluatedPlan, evaluated_plans
+
+logger = logging.getLogger(__name__)
 
 CODE = ["diffusion", "images", "metrics", "networks"]
 
@@ -85,7 +89,10 @@ def measure_plans(
     seconds: dict[str, list[float]] = {described["name"]: [] for described in evaluated}
     grids: dict[str, Tensor] = {}
     warm = set[str]()
-    for seed in settings.seeds:
+    started = time.monotonic()
+    for done, seed in enumerate(settings.seeds):
+        left = f", about {(time.monotonic() - started) / done * (len(settings.seeds) - done):.0f} s left" if done else ""
+        logger.info("block %d of %d: %d plans%s", done + 1, len(settings.seeds), len(evaluated), left)
         for described in evaluated:
             plan = _plan(described, noise)
             key = f"{plan.solver.label}_{plan.solver.steps}_{plan.runs}_{plan.exit_threshold}_{seed}"

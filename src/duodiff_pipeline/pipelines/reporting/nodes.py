@@ -1,7 +1,70 @@
 """What people read."""
 
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 
-def make_report(records: list[dict[str, Any]], timings: dict[str, Any]) -> str:
-    return str(records)
+from ... import tracking
+from ...config import Noise, validate
+from ...metrics.reference import Floor
+from ...provenance import git_state, versions
+from ...reporting.findings import Findings, weigh
+from ...reporting.measured import measured_plans
+
+
+def weigh_measurements(
+    records: list[dict[str, Any]],
+    evaluated: list[dict[str, Any]],
+    fid_blocks: pd.DataFrame,
+    timings: dict[str, Any],
+    floor: dict[str, Any],
+) -> Findings:
+    """What the evaluation says."""
+    plans = measured_plans(records, evaluated, fid_blocks, timings)
+    return weigh(plans, Floor(tuple(floor["values"]), floor["n_images"]))
+
+
+def make_metrics(
+    findings: Findings,
+    extractor: dict[str, Any],
+    change_points: list[dict[str, Any]],
+    exit_table: pd.DataFrame,
+    noise: Noise,
+) -> dict[str, Any]:
+    """The numbers to compare between runs; MLflow gets the flat ones."""
+    from ...reporting.headline_metrics import flat_metrics, headline_metrics
+    from ...reporting.switches import suggested_switches
+
+    suggested = suggested_switches(change_points, exit_table, noise.schedule())
+    metrics = headline_metrics(findings, extractor["held_out_accuracy"], suggested)
+    tracking.current().log_metrics(flat_metrics(metrics))
+    return metrics
+
+
+def make_report(findings: Findings, parameters: dict[str, Any], **shown: Any) -> str:
+    """The HTML page.
+
+    shown: the other fields of `ReportData` but for provenance, the training curves being given as `<name>_curve`.
+    """
+    from ...reporting.page import ReportData, render_page
+
+    curves = {name.removesuffix("_curve"): shown.pop(name) for name in list(shown) if name.endswith("_curve")}
+    data = ReportData(
+        **shown, parameters=validate(parameters), training_curves=curves, git=git_state(Path.cwd()), versions=versions()
+    )
+    return render_page(findings, data)
+
+
+def make_summary(findings: Findings, work_folder: Path) -> str:
+    """The end of the run on the terminal."""
+    from ...reporting.summary import summary
+
+    reporting = work_folder.parents[1] / "08_reporting" / work_folder.name
+    client = tracking.current().client
+    paths = {
+        "report": str(reporting / "report.html"),
+        "records": str(reporting / "records.json"),
+        "MLflow store": client.tracking_uri if client else "none, this run is not tracked",
+    }
+    return summary(findings, paths)

@@ -1,7 +1,23 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import make_report
+from .nodes import make_metrics, make_report, make_summary, weigh_measurements
 
 
 def create_pipeline(backbones: list[str]) -> Pipeline:
-    return Pipeline([Node(make_report, ["records", "timings"], "report")])
+    """Everything measured to metrics, report and summary; the summary is no file but what the command line shows."""
+    exits = {"change_points": "change_points", "exit_table": "exit_table", "extractor": "extractor_accuracy"}
+    images = {"train": "train_images", "held_out": "held_out_images", "sample_grids": "sample_grids"}
+    curves = {f"{name}_curve": f"{name}.training_curve" for name in (*backbones, "early_exits")}
+    same_name = ("candidate_edges", "similarity_curves", "trials", "environment", "parameters")
+    return Pipeline(
+        [
+            Node(weigh_measurements, ["records", "evaluated_plans", "fid_blocks", "timings", "floor"], "findings"),
+            Node(make_metrics, {"findings": "findings", "noise": "params:noise", **exits}, "metrics"),
+            Node(
+                make_report,
+                {"findings": "findings", **exits, **images, **curves, **{name: name for name in same_name}},
+                "report",
+            ),
+            Node(make_summary, ["findings", "work_folder"], "summary"),
+        ]
+    )

@@ -1,0 +1,100 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.diffusion.sampling import sample
+from duodiff_pipeline.diffusion.solvers import Solver
+from duodiff_pipeline.diffusion.stages import StageSchedule
+from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.networks.early_exit import AdaptiveDenoiser
+from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan, single
+from duodiff_pipeline.networks.staged import StagedDenoiser
+
+SOLVER = Solver("ddim", 20)
+
+
+@pytest.fixture
+def bank(make_uvit, make_exits, make_stored) -> NetworkBank:
+    deep = make_uvit(1, depth=5)
+    backbones = {
+        "deep": make_stored(deep),
+        "shallow": make_stored(make_uvit(2)),
+        "late": make_stored(make_uvit(3), timestep_range=(0.0, 500.0)),
+        "cosine": make_stored(make_uvit(4, noise=NoiseSchedule("cosine"))),
+    }
+    return NetworkBank(backbones, make_stored(make_exits(deep), "early_exits"), "deep")
+
+
+def two_stage(k: int, noise: NoiseSchedule, solver: Solver = SOLVER) -> SamplingPlan:
+    return SamplingPlan("duodiff", solver, StageSchedule.from_switch(k, solver.grid(noise), ("shallow", "deep"), noise))
+
+
+def test_runs_and_switch_say_who_serves_how_often(noise):
+    assert (two_stage(5, noise).runs, two_stage(5, noise).switch) == ("5 shallow, 15 deep", 5)
+    assert (two_stage(0, noise).runs, two_stage(0, noise).switch) == ("20 deep", 0)
+    assert (two_stage(20, noise).runs, two_stage(20, noise).switch) == ("20 shallow", 20)
+    alone = single("deep only", "deep", SOLVER, noise)
+    assert (alone.runs, alone.switch) == ("20 deep", None)
+    back_and_forth = SamplingPlan("", SOLVER, StageSchedule((700.0, 300.0), ("a", "b", "a"), noise))
+    assert (back_and_forth.runs, back_and_forth.switch) == ("6 a, 8 b, 6 a", None)
+
+
+@pytest.mark.parametrize("k", [0, 5, 20])
+def test_cost_known_beforehand_is_the_cost_traced(bank, noise, k):
+    plan = two_stage(k, noise)
+    trace = sample(bank.denoiser(plan), plan.solver, noise, (1, 8, 8), range(3), 0, 2).trace
+    assert bank.static_gmacs(plan) == pytest.approx(trace.gmacs_per_image, rel=1e-12)
+    shallow, deep = (bank.network(name).macs for name in ("shallow", "deep"))
+    assert trace.macs.sum(axis=0).tolist() == [k * shallow + (20 - k) * deep] * 3
+
+
+def test_a_plan_becomes_the_denoiser_it_describes(bank, noise):
+    staged = bank.denoiser(two_stage(5, noise))
+    assert isinstance(staged, StagedDenoiser)
+    assert staged.stages == (bank.network("shallow"), bank.network("deep"))
+    adaptive = bank.denoiser(replace(single("adadiff", "deep", SOLVER, noise), exit_threshold=0.4))
+    assert isinstance(adaptive, AdaptiveDenoiser)
+    assert (adaptive.network, adaptive.exits, adaptive.threshold) == (bank.network("deep"), bank.exits.module, 0.4)
+
+
+def test_adaptive_cost_lies_between_no_block_and_all_blocks_with_probes(bank, noise):
+    plan = replace(single("adadiff", "deep", SOLVER, noise), exit_threshold=0.3)
+    denoiser = bank.denoiser(plan)
+    trace = sample(denoiser, SOLVER, noise, (1, 8, 8), range(4), 0, 4).trace
+    by_depth = denoiser.macs_by_exit_depth.numpy()
+    assert (np.diff(by_depth) > 0).all()
+    assert np.array_equal(trace.macs, by_depth[trace.exit_depth])
+
+
+def test_an_unknown_network_is_refused(bank, noise):
+    with pytest.raises(InputError, match=r"no backbone 'huge'; there are \['cosine', 'deep', 'late', 'shallow'\]"):
+        bank.denoiser(single("huge only", "huge", SOLVER, noise))
+
+
+def test_a_network_of_another_noise_schedule_is_refused(bank, noise):
+    with pytest.raises(InputError, match=r"cosine was trained on .*cosine.* but the schedule lies on .*linear"):
+        bank.denoiser(single("cosine only", "cosine", SOLVER, noise))
+
+
+@pytest.mark.parametrize(("edge", "serves"), [(500.1, ("deep", "late")), (300.0, ("late", "deep"))])
+def test_a_network_outside_the_timesteps_it_was_trained_for_is_refused(bank, noise, edge, serves):
+    plan = SamplingPlan("", SOLVER, StageSchedule((edge,), serves, noise))
+    with pytest.raises(InputError, match=r"late was trained for timesteps \[0, 500\), but the schedule uses it on"):
+        bank.denoiser(plan)
+
+
+def test_a_network_within_the_timesteps_it_was_trained_for_is_taken(bank, noise):
+    for edge in (500.0, 120.0):
+        plan = SamplingPlan("", SOLVER, StageSchedule((edge,), ("deep", "late"), noise))
+        assert bank.denoiser(plan).stages[1] is bank.network("late")
+
+
+def test_exits_of_another_network_or_none_are_refused(bank, noise):
+    plan = replace(single("adadiff", "shallow", SOLVER, noise), exit_threshold=0.4)
+    with pytest.raises(InputError, match="adadiff: shallow has no early exits"):
+        bank.denoiser(plan)
+    without = NetworkBank(bank.backbones)
+    with pytest.raises(InputError, match="adadiff: deep has no early exits"):
+        without.denoiser(replace(single("adadiff", "deep", SOLVER, noise), exit_threshold=0.4))

@@ -1,0 +1,51 @@
+import json
+import re
+
+from report_examples import evaluation, exit_table, findings, parameters, report_data
+
+from duodiff_pipeline.metrics.reference import Floor
+from duodiff_pipeline.reporting.findings import weigh
+from duodiff_pipeline.reporting.headline_metrics import flat_metrics, headline_metrics, slug
+from duodiff_pipeline.reporting.measured import measured_plans
+from duodiff_pipeline.reporting.switches import suggested_switches
+
+SUGGESTED = suggested_switches(report_data().change_points, exit_table(parameters()), parameters().noise.schedule())
+
+
+def test_what_dvc_shows():
+    metrics = headline_metrics(findings(), 0.98, SUGGESTED)
+    assert metrics["recommendation"]["verdict"] == "switch"
+    assert metrics["recommendation"]["plan"] == "duodiff ddim 20 k=7"
+    plan = metrics["plans"]["duodiff_ddim_20_k7"]
+    assert {"fid", "fid_low", "fid_high", "gmacs", "nfe", "k", "fid_difference"} < set(plan)
+    assert "k" not in metrics["plans"]["deep_ddim_20"]
+    assert metrics["controls"]["duodiff_ddim_20_k7"]["control_fewer_steps_ddim_15"]["standing"] == "worse"
+    assert set(metrics["floor"]) == {"mean", "spread", "n_images"}
+    assert metrics["extractor"] == {"held_out_accuracy": 0.98}
+    assert metrics["suggested_switch"]["u_0.02"]["found"] is True
+    assert metrics["suggested_switch"]["u_0.15"] == {"found": False}
+    assert metrics["searched_switch"]["duodiff_ddim_20_k7"] == {"k": 7, "edges": {"1": 674.0}}
+
+
+def test_seconds_do_not_enter():
+    inputs = evaluation()
+    for own in inputs["timings"]["sampling"].values():
+        own.update({key: value * 3 for key, value in own.items()})
+    slower = weigh(measured_plans(**inputs), Floor((1.7, 2.4, 2.9), 599))
+    first, second = (json.dumps(headline_metrics(found, 0.98, SUGGESTED)) for found in (findings(), slower))
+    assert first == second
+    assert "seconds" not in first
+
+
+def test_mlflow_takes_the_flat_names():
+    flat = flat_metrics(headline_metrics(findings(), 0.98, SUGGESTED))
+    assert {"fid/deep_ddim_20", "gmacs/duodiff_dpmsolverpp_10_k4", "floor/mean", "recommendation/cost_ratio"} < set(
+        flat
+    )
+    assert all(re.fullmatch(r"[\w\-. :/]+", name) and isinstance(value, float) for name, value in flat.items())
+
+
+def test_slugs_tell_plans_apart():
+    names = [plan.name for plan in findings().plans]
+    assert len({slug(name) for name in names}) == len(names)
+    assert slug("adadiff ddim(eta=0.5) 20 u<=0.05") == "adadiff_ddimeta0.5_20_u0.05"

@@ -1,0 +1,101 @@
+import re
+
+import pytest
+import torch
+from report_examples import PLANS, findings, parameters, report_data
+
+from duodiff_pipeline.reporting.figures_images import png_uri
+from duodiff_pipeline.reporting.page import render_page
+
+QUESTIONS = ("Where to switch", "Between what", "What it buys", "At what price", "How sure")
+
+
+@pytest.fixture(scope="module")
+def page():
+    return render_page(findings(), report_data())
+
+
+def test_it_loads_nothing(page):
+    loaded = re.findall(r"""(?:src|href|data|action|poster)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert loaded
+    assert all(target.startswith(("data:", "#")) for target in loaded)
+    assert not re.search(r"<(?:script|link|iframe|object|embed)\b|@import|url\((?!#)", page)
+
+
+def test_the_same_inputs_give_the_same_page(page):
+    assert render_page(findings(), report_data()) == page
+
+
+def test_the_first_screen_answers_in_order(page):
+    at = [page.index(f"<h2>{question}</h2>") for question in QUESTIONS]
+    assert at == sorted(at)
+    assert at[-1] < page.index("<svg")
+    first = page[: page.index("<svg")]
+    for part in (
+        "Switch after 7 of 20 evaluations between shallow and deep",
+        "between timesteps 699 and 649",
+        "3 blocks, 128 wide",
+        "−23% GMACs, FID +0.10",
+        "1.29 times as fast",
+        "+0.61 M parameters (34%)",
+        "9.60 MB at 4 bytes a parameter",
+        "18,300 GMACs",
+        "5 blocks of 599 images",
+        "3.51 times that",
+        "97.7% of held-out images",
+    ):
+        assert part in first
+
+
+def test_all_figures_grids_and_tables_are_there(page):
+    assert page.count("<svg") == 6
+    assert page.count("data:image/png;base64,") == 1 + len(PLANS)
+    text = re.sub(r"<[^>]+>", "", page)
+    for name in PLANS:
+        assert text.count(name.replace("<", "&lt;")) >= 2
+    assert "no switch suggested: exit depth takes no step" in text
+    assert "commit c0ffee" in text
+    assert "with changes that are not committed" in text
+    assert text.count("learning_rate") == 2
+    assert report_data().train.sha256 in text
+
+
+def test_a_run_without_switches_git_or_comparable_trials():
+    """Nothing was found and nothing compares: the page says so and still stands."""
+    fids = {"deep ddim 20": 8.2, "shallow ddim 20": 8.3}
+    nothing = dict(message="no switch suggested: half of the images or more stay shallow throughout", found=False)
+    nothing |= dict.fromkeys(("k", "k_low", "k_high", "timestep_edge"))
+    settings = parameters(switch_search={"images": 100})
+    trials = report_data().trials
+    page = render_page(
+        findings(fids),
+        report_data(
+            parameters=settings,
+            change_points=[{"threshold": t, **nothing} for t in settings.exit_statistics.thresholds],
+            trials=trials[trials["k"].isna()].reset_index(drop=True),
+            git={"commit": "none", "dirty": "none"},
+            environment="fashion_mnist",
+            training_curves={"deep": {"losses": [], "training_gmacs": 1.0}},
+        ),
+    )
+    for part in (
+        "Shallow all the way is enough",
+        "Exit statistics suggest no switch at any threshold",
+        "measured at another number of images, so they are not set beside",
+        "no git repository",
+        "kedro run --env fashion_mnist",
+        "The search found no schedule",
+    ):
+        assert part in page
+
+
+def test_what_comes_from_outside_is_escaped(page):
+    evil = report_data(git={"commit": "<script>alert(1)</script>", "dirty": False})
+    assert "<script>" not in render_page(findings(), evil)
+
+
+def test_colour_images_make_colour_grids():
+    grey, colour = torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
+    colour[:, 0] = 255
+    assert png_uri(grey) != png_uri(colour)
+    assert png_uri(colour) == png_uri(colour)

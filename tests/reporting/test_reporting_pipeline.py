@@ -1,0 +1,41 @@
+"""The pipeline's nodes, run by Kedro on inputs in memory."""
+
+from pathlib import Path
+
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+from report_examples import evaluation, report_data
+
+from duodiff_pipeline.pipelines.reporting import create_pipeline
+
+
+def test_metrics_report_and_summary():
+    data, measured = report_data(), evaluation()
+    settings = dict(data.parameters)  # typed sections in a plain mapping, as Kedro gives them
+    inputs = {
+        "records": measured["records"],
+        "evaluated_plans": measured["evaluated"],
+        "fid_blocks": measured["fid_blocks"],
+        "timings": measured["timings"],
+        "floor": {"values": [1.7, 2.4, 2.9], "n_images": 599, "mean": 2.33, "spread": 0.6},
+        "extractor_accuracy": data.extractor,
+        "parameters": settings,
+        "params:noise": settings["noise"],
+        "environment": "digits",
+        "work_folder": Path("/project/data/.work/digits"),
+        **{f"{name}.training_curve": curve for name, curve in data.training_curves.items()},
+        "train_images": data.train,
+        "held_out_images": data.held_out,
+    }
+    same_name = ("exit_table", "change_points", "candidate_edges", "similarity_curves", "trials", "sample_grids")
+    inputs |= {name: getattr(data, name) for name in same_name}
+    pipeline = create_pipeline(["deep", "middle", "shallow"])
+    assert pipeline.inputs() == set(inputs)
+
+    catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in inputs.items()})
+    outputs = {name: made.load() for name, made in SequentialRunner().run(pipeline, catalog).items()}
+    assert set(outputs) == {"metrics", "report", "summary"}
+    assert outputs["metrics"]["recommendation"]["plan"] == "duodiff ddim 20 k=7"
+    assert outputs["report"].startswith("<!doctype html>")
+    assert outputs["summary"].endswith("MLflow store: none, this run is not tracked")
+    assert "report: /project/data/08_reporting/digits/report.html" in outputs["summary"]

@@ -1,0 +1,159 @@
+"""Studies of a made-up objective: killed, resumed, extended, and always the same trials."""
+
+import numpy as np
+import pytest
+
+from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.search.space import SearchSpace
+from duodiff_pipeline.search.study import on_front, run_study
+from duodiff_pipeline.search.trials import trials_table
+
+SPACE = SearchSpace(
+    solvers=("ddim", "dpmsolver++"),
+    steps=(5, 10),
+    candidates={"exit_statistics: threshold=0.1": 620.0, "uniform: timestep": 500.0},
+    first="shallow",
+    last="deep",
+    noise=NoiseSchedule(),
+)
+ANCHORS = 8
+TRIALS = 14  # the sampler starts to learn after 10
+
+
+def measure(plan) -> tuple[float, float]:
+    """FID falls with steps and with deep evaluations after the middle; cost is 1 a shallow evaluation, 3 a deep one."""
+    served = plan.schedule.assignment(plan.grid)
+    late = sum(name == "deep" for name in served[len(served) // 2 :]) / len(served)
+    return 100 / len(served) + 30 * (0.5 - late), float(sum(3 if name == "deep" else 1 for name in served))
+
+
+class Evaluate:
+    """The made-up objective; counts, and dies at the call that it is told, before or after proposing."""
+
+    def __init__(self, dies_at: int | None = None, proposes_first: bool = True):
+        self.calls, self.dies_at, self.proposes_first = 0, dies_at, proposes_first
+
+    def __call__(self, trial):
+        if self.calls == self.dies_at and not self.proposes_first:
+            raise KeyboardInterrupt
+        plan = SPACE.suggest(trial)
+        if self.calls == self.dies_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return measure(plan)
+
+
+def study(folder, n_trials=TRIALS, evaluate=None, seed=0):
+    folder.mkdir(exist_ok=True)
+    return run_study(folder, n_trials, seed, SPACE.anchors(), evaluate or Evaluate())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return study(tmp_path_factory.mktemp("whole"))
+
+
+def assert_same(trials, expected) -> None:
+    assert [(t.number, t.params, t.values) for t in trials] == [(t.number, t.params, t.values) for t in expected]
+    assert trials_table(trials, SPACE).equals(trials_table(expected, SPACE))
+
+
+def test_a_study_makes_the_trials_asked_for_and_numbers_them(tmp_path):
+    evaluate = Evaluate()
+    trials = study(tmp_path, evaluate=evaluate)
+    assert evaluate.calls == TRIALS
+    assert [t.number for t in trials] == list(range(TRIALS))
+
+
+def test_a_study_is_repeatable(tmp_path, whole):
+    assert_same(study(tmp_path / "again"), whole)
+
+
+def test_another_seed_proposes_something_else_after_the_anchors(tmp_path, whole):
+    other = study(tmp_path, seed=1)
+    assert [t.params for t in other[:ANCHORS]] == [t.params for t in whole[:ANCHORS]]
+    assert [t.params for t in other[ANCHORS:]] != [t.params for t in whole[ANCHORS:]]
+
+
+def test_anchors_come_first(whole):
+    assert [t.params for t in whole[:ANCHORS]] == SPACE.anchors()
+    table = trials_table(whole, SPACE)
+    assert table["serves"][:ANCHORS].tolist() == [["deep"], ["shallow"]] * 4
+    assert (table["edges_by"][ANCHORS:] != "one stage").any()
+
+
+def test_every_trial_draws_anew(tmp_path):
+    random_trials = run_study(tmp_path, 8, 0, [], Evaluate())  # with no anchors all are drawn before anything is learnt
+    assert len({tuple(t.params.items()) for t in random_trials}) > 4
+
+
+@pytest.mark.parametrize("proposes_first", [False, True], ids=["before proposing", "while measuring"])
+@pytest.mark.parametrize("killed_at", [0, 7, 8, 12])
+def test_a_killed_study_goes_on_to_the_same_trials(tmp_path, whole, killed_at, proposes_first):
+    killed, resumed = Evaluate(killed_at, proposes_first), Evaluate()
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path, evaluate=killed)
+    trials = study(tmp_path, evaluate=resumed)
+    assert (killed.calls, resumed.calls) == (killed_at, TRIALS - killed_at)
+    assert_same(trials, whole)
+
+
+def test_a_study_killed_again_and_again_loses_and_doubles_nothing(tmp_path, whole):
+    calls = 0
+    for dies_at in (2, 0, 4, 3, 0, 1):
+        evaluate = Evaluate(dies_at)
+        with pytest.raises(KeyboardInterrupt):
+            study(tmp_path, evaluate=evaluate)
+        calls += evaluate.calls
+    last = Evaluate()
+    assert_same(study(tmp_path, evaluate=last), whole)
+    assert calls + last.calls == TRIALS
+
+
+@pytest.mark.parametrize(("first", "more"), [(6, 9), (9, 12), (12, TRIALS)])
+def test_an_extended_study_runs_the_new_trials_alone_and_is_what_a_longer_one_would_be(tmp_path, whole, first, more):
+    assert_same(study(tmp_path, first), whole[:first])
+    evaluate = Evaluate()
+    assert_same(study(tmp_path, more, evaluate), whole[:more])
+    assert evaluate.calls == more - first
+
+
+def test_a_study_that_is_complete_runs_nothing(tmp_path, whole):
+    study(tmp_path, 9)
+    evaluate = Evaluate()
+    assert_same(study(tmp_path, 9, evaluate), whole[:9])
+    assert_same(study(tmp_path, 5, evaluate), whole[:5])
+    assert evaluate.calls == 0
+
+
+@pytest.mark.parametrize("measured", [(float("nan"), 1.0), (1.0, float("nan"))])
+def test_a_measurement_that_is_no_number_ends_the_search_instead_of_repeating_it_for_ever(tmp_path, measured):
+    calls = []
+
+    def evaluate(trial):
+        assert len(calls) < 20, "the same trial again and again"
+        calls.append(trial.number)
+        return measured if trial.number >= 3 else measure(SPACE.suggest(trial))
+
+    with pytest.raises(InputError, match="trial 3"):
+        study(tmp_path, evaluate=evaluate)
+    assert calls == [0, 1, 2, 3]
+
+
+def beaten_by_any(rows, row) -> bool:
+    return any(all(o <= r for o, r in zip(other, row, strict=True)) and tuple(other) != tuple(row) for other in rows)
+
+
+def test_front_equals_brute_force():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 5, 40):
+        for levels in (2, 4, 1000):  # few levels make ties
+            objectives = rng.integers(0, levels, (n, 2)).astype(float)
+            expected = [not beaten_by_any(objectives, row) for row in objectives]
+            assert on_front(objectives).tolist() == expected
+
+
+def test_front_keeps_equal_rows_and_drops_a_row_that_is_beaten_in_one_objective():
+    objectives = np.array([[1.0, 5.0], [1.0, 5.0], [1.0, 6.0], [2.0, 5.0], [0.5, 9.0], [3.0, 1.0]])
+    assert on_front(objectives).tolist() == [True, True, False, False, True, True]

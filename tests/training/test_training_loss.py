@@ -1,0 +1,75 @@
+"""What a step minimises, written out in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from duodiff_pipeline.networks.early_exit import tokens_before_blocks
+from duodiff_pipeline.training.batches import Batch
+from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction
+from duodiff_pipeline.training.optimisation import Optimisation
+
+TIMESTEPS = torch.tensor([0, 50, 300, 600, 999])
+
+
+def optimisation(gamma: float | None) -> Optimisation:
+    return Optimisation(10, 1e-3, 2, 0.0, (0.9, 0.999), 1.0, 0.9, gamma)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    x0, eps = torch.randn(2, 5, 1, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    return Batch(x0, eps, TIMESTEPS)
+
+
+def noisy(batch: Batch, noise) -> torch.Tensor:
+    abar = torch.from_numpy(noise.abar)[batch.timesteps][:, None, None, None]
+    return (abar.sqrt() * batch.x0.double() + (1 - abar).sqrt() * batch.eps.double()).float()
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 5.0])
+def test_min_snr_weight_is_min_snr_gamma_over_snr(make_uvit, noise, gamma):
+    module = NoisePrediction(make_uvit(), noise, optimisation(gamma))
+    snr = noise.abar / (1 - noise.abar)
+    expected = np.minimum(snr, gamma) / snr
+    weight = module.weight(torch.arange(1000))
+    assert weight.dtype == torch.float32
+    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    assert weight[0] < 0.01
+    assert weight[999] == 1
+
+
+def test_without_gamma_all_timesteps_weigh_alike(make_uvit, noise):
+    assert NoisePrediction(make_uvit(), noise, optimisation(None)).weight(TIMESTEPS).tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+@pytest.mark.parametrize("predicts", ["noise", "image"])
+def test_loss_of_a_backbone_is_the_weighted_mean_squared_error_on_the_noise(make_uvit, noise, batch, gamma, predicts):
+    network = make_uvit(predicts=predicts)
+    error = network(noisy(batch, noise), TIMESTEPS).double() - batch.eps.double()
+    expected = 0.0
+    for n in range(5):
+        snr = noise.abar[TIMESTEPS[n]] / (1 - noise.abar[TIMESTEPS[n]])
+        weight = 1.0 if gamma is None else min(snr, gamma) / snr
+        expected += weight * float(error[n].square().sum()) / 64 / 5
+    found = NoisePrediction(network, noise, optimisation(gamma)).training_step(batch, 0)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+def test_loss_of_early_exits_weighs_heads_but_not_probes(make_uvit, make_exits, noise, batch, gamma):
+    network = make_uvit(depth=3)
+    exits = make_exits(network)
+    x = noisy(batch, noise)
+    eps, u = (part.double() for part in exits(tokens_before_blocks(network, x, TIMESTEPS), x, TIMESTEPS))
+    expected = 0.0
+    for i in range(3):
+        for n in range(5):
+            error = eps[i, n] - batch.eps[n].double()
+            snr = noise.abar[TIMESTEPS[n]] / (1 - noise.abar[TIMESTEPS[n]])
+            weight = 1.0 if gamma is None else min(snr, gamma) / snr
+            expected += (float(u[i, n]) - float(error.abs().tanh().mean())) ** 2 / 5
+            expected += (1 - float(u[i, n])) * weight * float(error.square().mean()) / 5
+    found = EarlyExitTraining(exits, network, noise, optimisation(gamma)).training_step(batch, 0)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
