@@ -5,14 +5,19 @@ import torch
 from report_examples import PLANS, findings, parameters, report_data
 
 from duodiff_pipeline.reporting.figures_images import png_uri
-from duodiff_pipeline.reporting.page import render_page
+from duodiff_pipeline.reporting.findings import Findings
+from duodiff_pipeline.reporting.page import ReportData, draw_figures, render_page
 
 QUESTIONS = ("Where to switch", "Between what", "What it buys", "At what price", "How sure")
 
 
+def _page(found: Findings, data: ReportData) -> str:
+    return render_page(found, data, draw_figures(found, data))
+
+
 @pytest.fixture(scope="module")
 def page():
-    return render_page(findings(), report_data())
+    return _page(findings(), report_data())
 
 
 def test_it_loads_nothing(page):
@@ -23,7 +28,7 @@ def test_it_loads_nothing(page):
 
 
 def test_the_same_inputs_give_the_same_page(page):
-    assert render_page(findings(), report_data()) == page
+    assert _page(findings(), report_data()) == page
 
 
 def test_the_first_screen_answers_in_order(page):
@@ -67,7 +72,7 @@ def test_a_run_without_switches_git_or_comparable_trials():
     nothing |= dict.fromkeys(("k", "k_low", "k_high", "timestep_edge"))
     settings = parameters(switch_search={"images": 100})
     trials = report_data().trials
-    page = render_page(
+    page = _page(
         findings(fids),
         report_data(
             parameters=settings,
@@ -91,7 +96,7 @@ def test_a_run_without_switches_git_or_comparable_trials():
 
 def test_what_comes_from_outside_is_escaped(page):
     evil = report_data(git={"commit": "<script>alert(1)</script>", "dirty": False})
-    assert "<script>" not in render_page(findings(), evil)
+    assert "<script>" not in _page(findings(), evil)
 
 
 def test_colour_images_make_colour_grids():

@@ -34,7 +34,8 @@ def test_metrics_report_and_summary():
 
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in inputs.items()})
     outputs = {name: made.load() for name, made in SequentialRunner().run(pipeline, catalog).items()}
-    assert set(outputs) == {"metrics", "report", "summary"}
+    assert set(outputs) == {"metrics", "figures", "report", "summary"}
+    assert all(svg.startswith("<svg") and svg in outputs["report"] for svg in outputs["figures"].values())
     assert outputs["metrics"]["recommendation"]["plan"] == "duodiff ddim 20 k=7"
     assert outputs["report"].startswith("<!doctype html>")
     assert outputs["summary"].endswith("MLflow store: none, this run is not tracked")

@@ -1,4 +1,4 @@
-"""Kedro datasets: every one is a single file that appears whole or not at all."""
+"""Kedro datasets: files that appear whole or not at all."""
 
 import json
 from pathlib import Path
@@ -50,6 +50,21 @@ class Text(FileDataset):
     def save(self, data: str) -> None:
         with whole_file(self.path) as beside:
             beside.write_text(data)
+
+
+class Figures(FileDataset):
+    """A folder of SVG figures by name."""
+
+    def load(self) -> dict[str, str]:
+        return {path.stem: path.read_text() for path in sorted(self.path.glob("*.svg"))}
+
+    def save(self, data: dict[str, str]) -> None:
+        for name, svg in data.items():
+            with whole_file(self.path / f"{name}.svg") as beside:
+                beside.write_text(svg)
+
+    def _exists(self) -> bool:
+        return self.path.is_dir()
 
 
 class Table(FileDataset):

@@ -21,12 +21,18 @@ class SamplingPlan:
 
     name: as it stands in records and figures; schedule: who serves which timesteps, one stage for a bare network;
     exit_threshold: the uncertainty at which the adaptive denoiser (AdaDiff) leaves the one network of the schedule.
+
+    Raises InputError for early exits in a schedule of several stages.
     """
 
     name: str
     solver: Solver
     schedule: StageSchedule
     exit_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.exit_threshold is not None and len(self.schedule.serves) > 1:
+            raise InputError(f"{self.name}: early exits belong to one network, but the schedule names several")
 
     @property
     def grid(self) -> tuple[float, ...]:

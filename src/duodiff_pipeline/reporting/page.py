@@ -48,22 +48,36 @@ class ReportData:
     versions: Mapping[str, str]
 
 
-def render_page(findings: Findings, data: ReportData) -> str:
+def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
+    """Every figure as SVG, by name."""
+    parameters, noise = data.parameters, data.parameters.noise.schedule()
+    suggested = suggested_switches(data.change_points, data.exit_table, noise)
+    evaluated = [evaluated_switch(plan, noise) for plan in findings.duodiffs if len(plan.edges) == 1]
+    comparable = _trials_compare(findings, data)
+    full_depth = parameters.backbones[parameters.early_exit.backbone].depth
+    return {
+        "exits": exit_statistics_figure(data.exit_table, full_depth, suggested, evaluated, noise),
+        "cost": cost_figure(findings, data.trials if comparable else None),
+        "switch": switch_figure(findings, data.trials, comparable),
+        "training": training_figure(data.training_curves),
+        "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
+        "seconds": seconds_figure(findings),
+    }
+
+
+def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]) -> str:
+    """The page, with the figures that `draw_figures` made."""
     loader = FileSystemLoader(Path(__file__).parent)
     template = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return template.get_template("page.html.j2").render(_context(findings, data)) + "\n"
+    return template.get_template("page.html.j2").render(_context(findings, data), figures=figures) + "\n"
 
 
 def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
-    evaluated = [evaluated_switch(plan, noise) for plan in findings.duodiffs if len(plan.edges) == 1]
     accuracy = data.extractor["held_out_accuracy"]
-    record = findings.baseline.record
-    comparable = (parameters.switch_search.images or record.n_reference) == record.n_generated
-    full_depth = parameters.backbones[parameters.early_exit.backbone].depth
     return {
         "headline": headline(findings),
         "reasons": reasons(findings),
@@ -71,15 +85,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "answers": answers(findings, parameters, suggested, dict(data.extractor)),
         "caveats": caveats(findings, accuracy),
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
-        "figures": {
-            "exits": exit_statistics_figure(data.exit_table, full_depth, suggested, evaluated, noise),
-            "cost": cost_figure(findings, data.trials if comparable else None),
-            "switch": switch_figure(findings, data.trials, comparable),
-            "training": training_figure(data.training_curves),
-            "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
-            "seconds": seconds_figure(findings),
-        },
-        "comparable": comparable,
+        "comparable": _trials_compare(findings, data),
         "grids": _grids(findings, data),
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
@@ -90,7 +96,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "floor": findings.floor,
         "floor_text": spread_text(findings.floor.mean, findings.floor.spread),
         "floor_compares": findings.floor_compares,
-        "record": record,
+        "record": findings.baseline.record,
         "extractor": data.extractor,
         "accuracy": f"{accuracy:.1%}",
         "packs": [data.train, data.held_out],
@@ -100,6 +106,12 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "git": data.git,
         "versions": data.versions,
     }
+
+
+def _trials_compare(findings: Findings, data: ReportData) -> bool:
+    """Whether the search measured at the n of the records."""
+    record = findings.baseline.record
+    return (data.parameters.switch_search.images or record.n_reference) == record.n_generated
 
 
 def _strip(plan: MeasuredPlan, findings: Findings) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def run_study(
     have proposed; a trial that was killed is run again under its own number.
     Raises InputError, naming the trial, where what it measured is not finite.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.create_study(
         storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True
@@ -71,7 +71,8 @@ def _again(study: optuna.Study) -> Trial | None:
 
 def _sampler(seed: int, number: int) -> TPESampler:
     drawn = int(keyed_generator(seed, "search", number).integers(2**31))
-    return TPESampler(seed=drawn, multivariate=True, group=True, n_startup_trials=10, warn_independent_sampling=False)
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        return TPESampler(seed=drawn, multivariate=True, group=True, n_startup_trials=10)
 
 
 def on_front(objectives: NDArray[np.float64]) -> NDArray[np.bool_]:

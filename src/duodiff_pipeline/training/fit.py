@@ -11,10 +11,12 @@ from typing import Any, Literal, Protocol
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from ..errors import InputError
+from ..files import whole_file
 from .batches import StepBatches
 from .modules import NoiseTraining
 
@@ -40,7 +42,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Fitted:
-    """losses: (step, mean loss since the last entry); seconds: of this process, checkpoints and logging included."""
+    """losses: (step, mean loss since the last entry); seconds: checkpoints and logging included, over all processes that took part."""
 
     losses: list[tuple[int, float]]
     seconds: float
@@ -78,15 +80,23 @@ def fit(
                 ),
                 watch,
             ],
+            plugins=_WholeCheckpoints(),
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder,
         )
         newest = max(folder.glob("*.ckpt"), key=lambda path: int(path.stem), default=None)
-        started = time.perf_counter()
         trainer.fit(module, _Steps(batches), ckpt_path=newest, weights_only=True)
-    return Fitted(watch.losses, time.perf_counter() - started, watch.first_step)
+    return Fitted(watch.losses, watch.seconds, watch.first_step)
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all; Lightning's own are moved from another file system, if need be."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with whole_file(Path(path)) as beside:
+            torch.save(checkpoint, beside)
 
 
 class _Steps(lightning.LightningDataModule):
@@ -127,13 +137,20 @@ class _Watch(Callback):
         self.observer, self.every_steps, self.steps, self.draw = observer, every_steps, steps, draw
         self.losses: list[tuple[int, float]] = []
         self.first_step = 0
-        self._sum, self._count, self._started = 0.0, 0, 0.0
+        self._sum, self._count = 0.0, 0
+        self._seconds_before, self._started = 0.0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": self.losses, "sum": self._sum, "count": self._count}
+        return {"losses": self.losses, "sum": self._sum, "count": self._count, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.losses, self._sum, self._count = state_dict["losses"], state_dict["sum"], state_dict["count"]
+        self._seconds_before = state_dict["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Of this process, and of those before it up to the checkpoint that this one goes on from."""
+        return self._seconds_before + time.perf_counter() - self._started
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.first_step, self._started = trainer.global_step, time.perf_counter()

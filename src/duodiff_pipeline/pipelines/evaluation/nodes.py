@@ -91,8 +91,9 @@ def measure_plans(
     warm = set[str]()
     started = time.monotonic()
     for done, seed in enumerate(settings.seeds):
-        left = f", about {(time.monotonic() - started) / done * (len(settings.seeds) - done):.0f} s left" if done else ""
-        logger.info("block %d of %d: %d plans%s", done + 1, len(settings.seeds), len(evaluated), left)
+        left = (time.monotonic() - started) / max(1, done) * (len(settings.seeds) - done)
+        shown = f", about {left:.0f} s left" if done else ""
+        logger.info("block %d of %d: %d plans%s", done + 1, len(settings.seeds), len(evaluated), shown)
         for described in evaluated:
             plan = _plan(described, noise)
             key = f"{plan.solver.label}_{plan.solver.steps}_{plan.runs}_{plan.exit_threshold}_{seed}"

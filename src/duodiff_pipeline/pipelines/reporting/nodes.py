@@ -42,18 +42,19 @@ def make_metrics(
     return metrics
 
 
-def make_report(findings: Findings, parameters: dict[str, Any], **shown: Any) -> str:
-    """The HTML page.
+def make_report(findings: Findings, parameters: dict[str, Any], **shown: Any) -> tuple[dict[str, str], str]:
+    """The figures, and the HTML page that holds them.
 
     shown: the other fields of `ReportData` but for provenance, the training curves being given as `<name>_curve`.
     """
-    from ...reporting.page import ReportData, render_page
+    from ...reporting.page import ReportData, draw_figures, render_page
 
     curves = {name.removesuffix("_curve"): shown.pop(name) for name in list(shown) if name.endswith("_curve")}
     data = ReportData(
         **shown, parameters=validate(parameters), training_curves=curves, git=git_state(Path.cwd()), versions=versions()
     )
-    return render_page(findings, data)
+    figures = draw_figures(findings, data)
+    return figures, render_page(findings, data, figures)
 
 
 def make_summary(findings: Findings, work_folder: Path) -> str:

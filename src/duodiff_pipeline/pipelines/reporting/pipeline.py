@@ -16,7 +16,7 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
             Node(
                 make_report,
                 {"findings": "findings", **exits, **images, **curves, **{name: name for name in same_name}},
-                "report",
+                ["figures", "report"],
             ),
             Node(make_summary, ["findings", "work_folder"], "summary"),
         ]
