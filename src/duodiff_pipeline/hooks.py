@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import CatalogProtocol, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from . import pipeline_registry, tracking
 from .config import validate
+from .datasets.files import FileDataset
+from .errors import InputError
 from .files import sha256_of_json
 from .provenance import git_state
 from .workdir import code_version
@@ -42,7 +44,10 @@ class ExperimentHooks:
         catalog["environment"] = MemoryDataset(self.environment)
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
+    ) -> None:
+        _require_inputs(pipeline, catalog)
         self.nodes = {node.name: i for i, node in enumerate(pipeline.nodes, start=1)}
         whole = run_params["pipeline_names"] is None
         logger.info("%s: %d steps%s", self.experiment, len(self.nodes), f", {self.duration}" if whole else "")
@@ -84,6 +89,14 @@ class ExperimentHooks:
     @property
     def report_folder(self) -> Path:
         return self.project / "data" / "08_reporting" / self.experiment
+
+
+def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+    """Raises InputError, naming the file, where a pipeline would read one that is not there."""
+    for name in sorted(pipeline.inputs()):
+        dataset = catalog.get(name)
+        if isinstance(dataset, FileDataset) and not dataset.exists():
+            raise InputError(f"{dataset.path} does not exist: run the pipeline that makes {name} first")
 
 
 def _shown(node: Node) -> str:

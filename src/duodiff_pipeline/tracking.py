@@ -121,7 +121,8 @@ def start(folder: Path, experiment: str, experiment_key: str, name: str) -> Run:
         from mlflow.tracking import MlflowClient
 
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        for talkative in ("alembic", "mlflow"):
+            logging.getLogger(talkative).setLevel(logging.WARNING)
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is not None:

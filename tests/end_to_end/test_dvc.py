@@ -52,7 +52,7 @@ def test_a_changed_search_parameter_executes_exactly_what_depends_on_it(reproduc
     result = reproduced.kedro("repro")
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.findall(r"Running stage '(\w+)'", result.stdout) == ["switch_search", "evaluation", "reporting"]
-    assert "deep ddim 4" in reproduced.run("dvc", "metrics", "show", "--md").stdout.replace("_", " ")
+    assert "plans.deep_dpmsolverpp_4.fid" in reproduced.run("dvc", "metrics", "show", "--md").stdout
 
 
 def _merged(base: dict, over: dict) -> dict:

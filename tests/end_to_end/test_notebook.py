@@ -14,4 +14,4 @@ def test_the_notebook_runs_on_a_finished_experiment(finished: Project, monkeypat
     ).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("image/png" in output.get("data", {}) for output in shown)
-    assert any("deep ddim 4" in output.get("data", {}).get("text/html", "") for output in shown)
+    assert any("deep dpmsolver++ 4" in output.get("data", {}).get("text/html", "") for output in shown)
