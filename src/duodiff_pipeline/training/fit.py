@@ -42,7 +42,9 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Fitted:
-    """losses: (step, mean loss since the last entry); seconds: checkpoints and logging included, over all processes that took part."""
+    """losses: (step, mean loss since the last entry); seconds: of all processes that took part, checkpoints and logging
+    included; first_step: where this process began.
+    """
 
     losses: list[tuple[int, float]]
     seconds: float
