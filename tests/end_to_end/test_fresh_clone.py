@@ -31,6 +31,7 @@ def test_an_old_python_gets_one_clear_message(tmp_path: Path) -> None:
     result = subprocess.run(["make", f"PYTHON={old}", "run"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode != 0
     assert result.stdout.splitlines() == [
-        f"Python 3.11, 3.12 or 3.13 is needed; '{old}' is Python 3.9.1. Name one with: make PYTHON=/path/to/python3.11 run"
+        f"Python 3.11, 3.12 or 3.13 is needed; '{old}' is Python 3.9.1. "
+        "Name one with: make PYTHON=/path/to/python3.11 run"
     ]
     assert not (tmp_path / ".venv").exists()
