@@ -50,8 +50,11 @@ PLANS: dict[str, tuple[str, str, str, float]] = {
 
 
 def parameters(**changes: Any) -> Parameters:
-    """The quick start's; changes are sections to merge."""
+    """The quick start's, with the depths and thresholds of these examples; changes are sections to merge."""
     raw = yaml.safe_load(CONF.read_text())
+    for name, depth in {"deep": 9, "middle": 5, "shallow": 3}.items():
+        raw["backbones"][name]["depth"] = depth
+    raw["exit_statistics"]["thresholds"] = [0.02, 0.05, 0.1, 0.15]
     return validate({**raw, **{section: {**raw[section], **values} for section, values in changes.items()}})
 
 
