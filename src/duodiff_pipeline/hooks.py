@@ -54,7 +54,7 @@ class ExperimentHooks:
         key = sha256_of_json({"parameters": self.raw, "environment": self.environment, "code": code_version(["."])})[
             :16
         ]
-        name = f"{self.environment} {datetime.now():%Y-%m-%d %H:%M}"
+        name = f"{self.experiment} {datetime.now():%Y-%m-%d %H:%M}"
         run = tracking.start(self.project, self.experiment, key, name)
         git = git_state(self.project)
         run.set_tags(
