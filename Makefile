@@ -37,7 +37,7 @@ mlflow: $(VENV)/.installed ## MLflow's pages on http://127.0.0.1:5000
 
 dvc: $(VENV)/.installed ## the experiment through DVC: only the stages that a change touches
 	@test -d .git || $(BIN)/dvc config --local core.no_scm true
-	@PATH="$(CURDIR)/$(BIN):$$PATH" kedro repro
+	@$(BIN)/kedro repro
 
 dvc-yaml: $(VENV)/.installed ## write dvc.yaml anew from pipelines and catalog
 	@$(BIN)/python -m duodiff_pipeline.dvc_stages
@@ -55,6 +55,6 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "Installing about 230 packages into $(VENV) (2 GB, some minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet $(TORCH)
+	@$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

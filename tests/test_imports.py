@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 
-def test_the_registry_and_data_preparation_load_neither_lightning_nor_diffusers_nor_optuna() -> None:
+def test_making_all_pipelines_loads_neither_lightning_nor_diffusers_nor_optuna() -> None:
     script = (
         "import sys, duodiff_pipeline.pipeline_registry as registry; registry.register_pipelines();"
         "print(sorted({'lightning', 'diffusers', 'optuna', 'mlflow', 'matplotlib'} & set(sys.modules)))"

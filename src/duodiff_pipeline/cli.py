@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+import traceback
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from kedro.config import OmegaConfigLoader
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.cli.project import run as kedro_run
+from kedro.utils import find_kedro_project
+from yaml import YAMLError
 
 from .errors import InputError
 
@@ -22,7 +25,7 @@ def cli() -> None:
 def _run(**options: Any) -> None:
     """Run the pipeline."""
     try:
-        _require_environment(options["env"])
+        _require_environment(options["env"] or os.environ.get("KEDRO_ENV"))
         outputs = kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt:
         click.echo(
@@ -30,7 +33,7 @@ def _run(**options: Any) -> None:
         )
         sys.exit(130)
     except Exception as error:
-        mistake = _input_error(error)
+        mistake = _mistake(error)
         if mistake is None:
             raise
         click.echo(f"Error: {mistake}", err=True)
@@ -51,20 +54,36 @@ def repro(dvc_arguments: tuple[str, ...]) -> None:
     experiment = OmegaConfigLoader("conf", base_env="base", default_run_env="base")["globals"]["experiment"]
     started = f"dvc {datetime.now():%Y-%m-%d %H:%M:%S}"
     run = tracking.start(Path.cwd(), experiment, started, started)  # the stages replace the key by their own
-    environment = {**os.environ, **({"MLFLOW_RUN_ID": run.run_id} if run.run_id else {})}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # dvc, and kedro in its stages
+    environment = {**os.environ, "PATH": path, **({"MLFLOW_RUN_ID": run.run_id} if run.run_id else {})}
     status = subprocess.run(["dvc", "repro", *dvc_arguments], env=environment, check=False).returncode
     run.end("FINISHED" if status == 0 else "FAILED")
     sys.exit(status)
 
 
 def _require_environment(env: str | None) -> None:
-    known = sorted(path.name for path in Path("conf").iterdir() if path.is_dir())
+    project = find_kedro_project(Path.cwd()) or Path.cwd()
+    known = sorted(path.name for path in (project / "conf").iterdir() if path.is_dir())
     if env is not None and env not in known:
         raise InputError(f"there is no environment {env!r}; conf/ holds {', '.join(known)}")
 
 
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The user's mistake behind an error, however it was wrapped on its way up."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return error
+def _mistake(error: Exception) -> str | None:
+    """The one line for the user, where the error is his mistake and not ours.
+
+    Such are an InputError, however it was wrapped on its way up, unreadable configuration, and what Kedro itself
+    refuses before any node runs: an unknown pipeline or node, say.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return str(cause)
+        cause = cause.__cause__
+    if isinstance(error, YAMLError | MissingConfigException):
+        return " ".join(str(error).split())
+    *_, raised_in = traceback.walk_tb(error.__traceback__)
+    if isinstance(error, ValueError) and raised_in[0].f_globals["__name__"].startswith(
+        ("kedro.framework", "kedro.pipeline")
+    ):
+        return " ".join(str(error).split())
+    return None

@@ -28,6 +28,11 @@ class Noise(Settings):
     kind: NoiseKind = Field(description="linear (Ho et al. 2020) or cosine (Nichol & Dhariwal 2021)")
     timesteps: int = Field(ge=2, le=100_000, description="T, number of training timesteps")
 
+    @model_validator(mode="after")
+    def _adds_noise(self) -> "Noise":
+        _ = self.schedule().betas  # refuses a schedule that is none
+        return self
+
     def schedule(self) -> NoiseSchedule:
         return NoiseSchedule(self.kind, self.timesteps)
 
@@ -66,7 +71,7 @@ class MetricReference(Settings):
     width: int = Field(ge=1, le=1024, description="channels of the first convolution")
     steps: int = Field(ge=1, description="training steps")
     batch_images: int = Field(ge=1, description="images a training step")
-    learning_rate: float = Field(gt=0, description="AdamW's peak learning rate")
+    learning_rate: float = Field(gt=0, description="Adam's first learning rate; a cosine takes it to 0")
     floor_repeats: int = Field(ge=2, description="random training subsets whose distance makes the floor")
 
 
@@ -138,6 +143,11 @@ class SolverSettings(Settings):
     steps: int = Field(ge=1, description="S, solver steps")
     eta: float = Field(default=0.0, ge=0, le=1, description="noise of ddim; 0 is deterministic")
 
+    @model_validator(mode="after")
+    def _is_one(self) -> "SolverSettings":
+        self.solver()
+        return self
+
     def solver(self) -> Solver:
         return Solver(self.name, self.steps, self.eta)
 
@@ -157,6 +167,12 @@ class ExitStatistics(Settings):
     solver: SolverSettings
     images: int = Field(ge=8, description="images sampled for each threshold")
     seed: int = Field(ge=0, description="key of their noise")
+
+    @model_validator(mode="after")
+    def _thresholds_differ(self) -> "ExitStatistics":
+        if len(set(self.thresholds)) < len(self.thresholds):
+            raise ValueError("thresholds repeat")
+        return self
 
 
 class TimestepClustering(Settings):
@@ -186,6 +202,12 @@ class SwitchSearch(Settings):
     first: str = Field(description="backbone of the noisy stage")
     last: str = Field(description="backbone of the stage that ends at the data, or of all timesteps")
 
+    @model_validator(mode="after")
+    def _two_backbones(self) -> "SwitchSearch":
+        if self.first == self.last:
+            raise ValueError(f"first and last are both {self.first!r}: a switch needs two backbones")
+        return self
+
 
 class Evaluation(Settings):
     """The final measurement on fresh seeds."""
@@ -207,17 +229,20 @@ class Evaluation(Settings):
         return self
 
 
+BackboneName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+
+
 class Parameters(Settings):
     """The whole tree."""
 
-    seed: int = Field(ge=0, description="key of the split, of weights and of training")
+    seed: int = Field(ge=0, lt=2**32, description="key of the split, of weights and of training")
     hardware: HardwareSettings
     noise: Noise
     sampling: Sampling
     data_preparation: DataPreparation
     metric_reference: MetricReference
     training: Training
-    backbones: dict[str, Backbone] = Field(min_length=2)
+    backbones: dict[BackboneName, Backbone] = Field(min_length=2)
     early_exit: EarlyExit
     exit_statistics: ExitStatistics
     timestep_clustering: TimestepClustering
@@ -226,6 +251,8 @@ class Parameters(Settings):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Parameters":
+        if "early_exits" in self.backbones:
+            raise ValueError("backbones: early_exits is the name of what the pipeline early_exit trains")
         named = {
             "early_exit.backbone": self.early_exit.backbone,
             "switch_search.first": self.switch_search.first,
@@ -235,6 +262,15 @@ class Parameters(Settings):
         for key, name in named.items():
             if name is not None and name not in self.backbones:
                 raise ValueError(f"{key} is {name!r}, but the backbones are {sorted(self.backbones)}")
+        counted = {
+            "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
+            "switch_search.steps": self.switch_search.steps,
+            "evaluation.solver.steps": [self.evaluation.solver.steps],
+            "timestep_clustering.nodes": [self.timestep_clustering.nodes],
+        }
+        for key, counts in counted.items():
+            if max(counts) > self.noise.timesteps:
+                raise ValueError(f"{key} is {max(counts)}, but there are only {self.noise.timesteps} timesteps")
         if set(self.evaluation.seeds) & {self.switch_search.seed, self.exit_statistics.seed}:
             raise ValueError(
                 "evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.io import CatalogProtocol, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -30,6 +31,7 @@ class ExperimentHooks:
     def after_context_created(self, context: KedroContext) -> None:
         self.project: Path = context.project_path
         self.environment = context.env or "base"
+        self.runtime_params = dict(context.config_loader.runtime_params or {})
         self.raw = context.config_loader["parameters"]
         parameters = validate(self.raw)
         globals_ = context.config_loader["globals"]
@@ -42,6 +44,7 @@ class ExperimentHooks:
     def after_catalog_created(self, catalog: DataCatalog) -> None:
         catalog["work_folder"] = MemoryDataset(self.project / "data" / ".work" / self.experiment, copy_mode="assign")
         catalog["environment"] = MemoryDataset(self.environment)
+        catalog["runtime_params"] = MemoryDataset(self.runtime_params)
 
     @hook_impl
     def before_pipeline_run(
@@ -49,11 +52,11 @@ class ExperimentHooks:
     ) -> None:
         _require_inputs(pipeline, catalog)
         self.nodes = {node.name: i for i, node in enumerate(pipeline.nodes, start=1)}
-        whole = run_params["pipeline_names"] is None
-        logger.info("%s: %d steps%s", self.experiment, len(self.nodes), f", {self.duration}" if whole else "")
-        key = sha256_of_json({"parameters": self.raw, "environment": self.environment, "code": code_version(["."])})[
-            :16
-        ]
+        whole = len(pipeline.nodes) == len(pipelines["__default__"].nodes)
+        names = [name for name in pipelines if name != "__default__"] if whole else run_params["pipeline_names"]
+        what = f"{self.experiment}: {', '.join(names) or 'chosen nodes'}; {len(self.nodes)} steps"
+        logger.info("%s%s", what, f", {self.duration}" if whole else "")
+        key = sha256_of_json({"parameters": self.raw, "experiment": self.experiment, "code": code_version(["."])})[:16]
         name = f"{self.experiment} {datetime.now():%Y-%m-%d %H:%M}"
         run = tracking.start(self.project, self.experiment, key, name)
         git = git_state(self.project)
@@ -73,6 +76,10 @@ class ExperimentHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        self.after_dataset_loaded(dataset_name, data)
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         if dataset_name == "train_images":
             tracking.current().set_tags({"data_sha256": data.sha256})
 

@@ -7,9 +7,11 @@ and best trials are its children.
 import functools
 import logging
 import os
+import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -19,51 +21,76 @@ logger = logging.getLogger(__name__)
 
 PARAMS_PER_BATCH = 100  # MLflow's limits: entries a batch, characters a value
 PARAM_CHARACTERS = 6000
+# a server that does not answer is given up after seconds, not after MLflow's own many minutes
+HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+class Store:
+    """What a parent run and its children are kept in; where one of them fails, it is lost for all."""
+
+    def __init__(self) -> None:
+        self.client: Any = None
+        self.lost = False
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Turn the first failure into a warning, any other into nothing."""
+        try:
+            action()
+        except Exception as error:  # the store may be anything, and so may its errors
+            if not self.lost:
+                reason = str(error).split("\n")[0]
+                logger.warning("MLflow fails (%s): the work goes on, but is not tracked from here on", reason)
+            self.lost = True
 
 
 def _never_stops(method: Callable[..., None]) -> Callable[..., None]:
-    """Turn any failure of the tracking store into one warning; from then on the run is not tracked."""
-
     @functools.wraps(method)
     def guarded(self: "Run", *args: Any, **kwargs: Any) -> None:
-        if self.lost:
-            return
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # the store may be anything, and so may its errors
-            self.lost = True
-            logger.warning(
-                "MLflow no longer answers (%s): the work goes on, this run is not tracked further",
-                str(error).split("\n")[0],
-            )
+        if self.run_id and not self.store.lost:
+            self.store.attempt(lambda: method(self, *args, **kwargs))
 
     return guarded
 
 
 class Run:
-    """One MLflow run; the untracked run (no client) accepts everything and keeps nothing."""
+    """One MLflow run, ended by `with`; a run without id accepts everything and keeps nothing."""
 
-    def __init__(self, client: Any = None, experiment_id: str = "", run_id: str = "", owned: bool = True) -> None:
-        self.client, self.experiment_id, self.run_id, self.owned = client, experiment_id, run_id, owned
-        self.lost = client is None
+    def __init__(self, store: Store | None = None, experiment_id: str = "", run_id: str = "") -> None:
+        self.store = store or Store()
+        self.experiment_id, self.run_id = experiment_id, run_id
+        self.owned = True  # not begun by another process that also ends it
+
+    @property
+    def client(self) -> Any:
+        """None where the run is not tracked."""
+        return self.store.client if self.run_id else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.end("FINISHED" if kind is None else "FAILED")
 
     def child(self, name: str) -> "Run":
-        """A run below this one."""
-        try:
-            if self.lost:
-                return Run()
+        """The run of this name below this one: the one that is there, running again, or a new one."""
+        child = Run(self.store, self.experiment_id)
+        self._begin(child, name)
+        return child
+
+    @_never_stops
+    def _begin(self, child: "Run", name: str) -> None:
+        children = self.client.search_runs([self.experiment_id], f"tags.`mlflow.parentRunId` = '{self.run_id}'")
+        there = [run.info.run_id for run in children if run.info.run_name == name]
+        if there:
+            self.client.update_run(there[0], status="RUNNING")
+            child.run_id = there[0]
+        else:
             tags = {"mlflow.parentRunId": self.run_id}
-            created = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
-            return Run(self.client, self.experiment_id, created.info.run_id)
-        except Exception as error:  # as in _never_stops
-            logger.warning(
-                "MLflow refuses a run for %s (%s): the work goes on untracked", name, str(error).split("\n")[0]
-            )
-            return Run()
+            child.run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
 
     @_never_stops
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """A nested mapping, flattened with dots."""
+        """A nested mapping, flattened with dots. MLflow takes the same values again, but no other ones."""
         from mlflow.entities import Param
 
         entries = [Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in flatten(params).items()]
@@ -72,8 +99,6 @@ class Run:
 
     @_never_stops
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        import time
-
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -95,11 +120,13 @@ class Run:
         for key, value in tags.items():
             self.client.set_tag(self.run_id, key, value)
 
-    @_never_stops
     def end(self, status: str = "FINISHED") -> None:
-        """A run that came by environment is ended by whoever began it."""
-        if self.owned:
-            self.client.set_terminated(self.run_id, status)
+        """A run that came by environment is ended by whoever began it.
+
+        Tried also where the store is lost: it may have failed in something else, and no run is to stay open.
+        """
+        if self.run_id and self.owned:
+            self.store.attempt(lambda: self.client.set_terminated(self.run_id, status))
 
 
 _current = Run()
@@ -111,42 +138,71 @@ def current() -> Run:
 
 
 def start(folder: Path, experiment: str, experiment_key: str, name: str) -> Run:
-    """Begin the parent run, or rejoin the one that MLFLOW_RUN_ID names or that a killed run of the same key left open.
+    """Begin the parent run, or rejoin the one that MLFLOW_RUN_ID names or that a killed process of the same key left.
 
     folder: holds mlflow.db and mlartifacts unless MLFLOW_TRACKING_URI says otherwise.
     """
     global _current
-    _current = Run()
-    try:
-        from mlflow.tracking import MlflowClient
+    _current = run = Run()
+    run.store.attempt(lambda: _open(run, folder, experiment, experiment_key, name))
+    return run
 
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
-        for talkative in ("alembic", "mlflow"):
-            logging.getLogger(talkative).setLevel(logging.WARNING)
-        client = MlflowClient(uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            experiment_id = found.experiment_id
-        else:
-            location = (folder / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite") else None
-            experiment_id = client.create_experiment(experiment, location)
-        given = os.environ.get("MLFLOW_RUN_ID")
-        run_id = given or _left_open(client, experiment_id, experiment_key)
-        if run_id is None:
-            run_id = client.create_run(
-                experiment_id, tags={"experiment_key": experiment_key}, run_name=name
-            ).info.run_id
-        _current = Run(client, experiment_id, run_id, owned=given is None)
-    except Exception as error:  # as in _never_stops
-        logger.warning("MLflow cannot be used (%s): the work goes on untracked", str(error).split("\n")[0])
-    return _current
+
+def _open(run: Run, folder: Path, experiment: str, experiment_key: str, name: str) -> None:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+    client = run.store.client = _client(uri)
+    if given := os.environ.get("MLFLOW_RUN_ID"):
+        run.experiment_id = client.get_run(given).info.experiment_id
+        run.run_id, run.owned = given, False
+        return
+    if (found := client.get_experiment_by_name(experiment)) is not None:
+        run.experiment_id = found.experiment_id
+    else:
+        location = (folder / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite") else None
+        run.experiment_id = client.create_experiment(experiment, location)
+    process = {"host": socket.gethostname(), "pid": str(os.getpid())}
+    run_id = _left_open(client, run.experiment_id, experiment_key)
+    if run_id is None:
+        tags = {"experiment_key": experiment_key, **process}
+        run.run_id = client.create_run(run.experiment_id, tags=tags, run_name=name).info.run_id
+    else:
+        run.run_id = run_id
+        run.set_tags(process)
+
+
+def _client(uri: str) -> Any:
+    """MLflow's client, made to fail within seconds and without words of its own."""
+    for variable, value in HTTP_PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    from mlflow.tracking import MlflowClient
+
+    for talkative in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
+    if "://" in uri and not uri.startswith(("http", "file")):
+        from mlflow.store.db import utils
+
+        utils.MAX_RETRY_COUNT = 1  # it would try to open a broken database for 100 seconds
+    return MlflowClient(uri)
 
 
 def _left_open(client: Any, experiment_id: str, experiment_key: str) -> str | None:
-    """The run that a killed process of the same experiment key left running."""
+    """The run of the same experiment key whose process on this host was killed."""
     condition = f"tags.experiment_key = '{experiment_key}' and attributes.status = 'RUNNING'"
-    found = client.search_runs([experiment_id], condition, max_results=1)
-    return found[0].info.run_id if found else None
+    for run in client.search_runs([experiment_id], condition):
+        pid = run.data.tags.get("pid", "")
+        if run.data.tags.get("host") == socket.gethostname() and pid.isdigit() and not _lives(int(pid)):
+            return run.info.run_id
+    return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it lives, and is another user's
+        return True
+    return True
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

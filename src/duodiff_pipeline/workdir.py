@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from .files import sha256_of_json, whole_file
+from .provenance import versions
 
 PACKAGE = Path(__file__).parent
+SHARED_CODE = ["config.py", "files.py", "images", "pipelines/measuring.py", "pipelines/trained.py"]
 
 
 def code_version(rooms: Sequence[str]) -> str:
-    """sha256 over the source files of the given rooms of this package."""
+    """sha256 over the source files of the given rooms, or single files, of this package."""
     digest = hashlib.sha256()
     for room in sorted(rooms):
-        for path in sorted((PACKAGE / room).rglob("*.py")):
+        place = PACKAGE / room
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             digest.update(str(path.relative_to(PACKAGE)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -28,13 +31,15 @@ def code_version(rooms: Sequence[str]) -> str:
 class WorkDir:
     """The work folder of one node under one key.
 
-    root: the experiment's work folder; parameters: what the result depends on; inputs: sha256 by name.
+    root: the experiment's work folder; parameters: what the result depends on; inputs: sha256 by name; rooms: the code
+    it depends on, to which what nodes and configuration share and the versions of the libraries are added.
     """
 
     def __init__(
         self, root: Path, node: str, parameters: Mapping[str, Any], inputs: Mapping[str, str], rooms: Sequence[str]
     ) -> None:
-        key = sha256_of_json({"parameters": parameters, "inputs": inputs, "code": code_version(rooms)})
+        code = code_version([*rooms, *SHARED_CODE])
+        key = sha256_of_json({"parameters": parameters, "inputs": inputs, "code": code, "versions": versions()})
         self.key = key[:16]
         self.folder = root / node / self.key
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -47,3 +52,11 @@ class WorkDir:
             with whole_file(path) as beside:
                 beside.write_text(json.dumps(value))
         return json.loads(path.read_text())  # also where it was computed now: JSON turns tuples to lists, keys to text
+
+    def keep(self, name: str, write: Callable[[Path], None]) -> Path:
+        """The file that `write` wrote under this name, now or in an earlier run; whole or not there at all."""
+        path = self.folder / name
+        if not path.is_file():
+            with whole_file(path) as beside:
+                write(beside)
+        return path

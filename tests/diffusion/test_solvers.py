@@ -180,8 +180,14 @@ def test_every_run_starts_without_history():
 
 def test_noise_is_asked_for_exactly_where_it_is_added():
     solvers = {Solver("ddpm", 4): True, Solver("ddim", 4, 0.5): True, Solver("ddim", 4): False}
-    solvers[Solver("dpmsolver++", 4, 0.5)] = False
+    solvers[Solver("dpmsolver++", 4)] = False
     assert {solver: solver.start(NOISE).stochastic for solver in solvers} == solvers
+
+
+@pytest.mark.parametrize("name", ["ddpm", "dpmsolver++"])
+def test_eta_belongs_to_ddim_alone(name):
+    with pytest.raises(InputError, match=r"eta 0\.5 belongs to ddim, not to"):
+        Solver(name, 4, 0.5)
 
 
 def test_label_names_eta_where_it_matters():

@@ -1,3 +1,4 @@
+import json
 import warnings
 
 import pytest
@@ -96,7 +97,7 @@ def test_one_edge_means_the_same_timesteps_for_every_solver():
     ],
 )
 def test_json_round_trip_keeps_everything(schedule):
-    assert StageSchedule.from_json(schedule.to_json()) == schedule
+    assert StageSchedule.from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
 
 
 @pytest.mark.parametrize(

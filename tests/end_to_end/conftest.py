@@ -56,6 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     result = project.kedro("run", "--env", "test")
     assert result.returncode == 0, result.stderr
     (project.root / "stdout.txt").write_text(result.stdout)
+    (project.root / "stderr.txt").write_text(result.stderr)
     return project
 
 

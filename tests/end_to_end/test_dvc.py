@@ -48,7 +48,7 @@ def test_a_changed_search_parameter_executes_exactly_what_depends_on_it(reproduc
     path.write_text(yaml.safe_dump(parameters))
 
     difference = reproduced.run("dvc", "params", "diff", "--targets", "conf/base/parameters.yml")
-    assert difference.returncode == 0, difference.stderr
+    assert "switch_search.n_trials" in difference.stdout
     result = reproduced.kedro("repro")
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.findall(r"Running stage '(\w+)'", result.stdout) == ["switch_search", "evaluation", "reporting"]

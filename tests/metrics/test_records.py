@@ -20,6 +20,7 @@ FIELDS = dict(
     denoiser="duodiff",
     edges=(400.0,),
     solver="ddim",
+    solver_conventions="trailing timesteps, predicted images not clipped",
     steps=20,
     nfe=20,
     k=12,

@@ -5,19 +5,6 @@ from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.networks.early_exit import EarlyExits
 from duodiff_pipeline.networks.files import StoredNetwork
-from duodiff_pipeline.networks.uvit import UViT, UViTConfig
-
-
-def config_of(architecture) -> UViTConfig:
-    from duodiff_pipeline.diffusion.noise import NoiseSchedule
-
-    return UViTConfig(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
-
-
-BUILDERS = {
-    "uvit": lambda architecture: UViT(config_of(architecture)),
-    "early_exits": lambda architecture: EarlyExits(config_of(architecture)),
-}
 
 
 @pytest.fixture
@@ -29,7 +16,7 @@ def stored(make_uvit, make_stored):
 
 def assert_refused(path, *words: str) -> None:
     with pytest.raises(InputError) as refusal:
-        StoredNetwork.load(path, BUILDERS)
+        StoredNetwork.load(path)
     message = str(refusal.value)
     assert "\n" not in message
     assert str(path) in message
@@ -39,7 +26,7 @@ def assert_refused(path, *words: str) -> None:
 def test_round_trip_keeps_weights_header_and_identity(stored, tmp_path):
     path = tmp_path / "networks" / "deep.safetensors"
     stored.save(path)
-    loaded = StoredNetwork.load(path, BUILDERS)
+    loaded = StoredNetwork.load(path)
     assert loaded.header == stored.header
     assert loaded.sha256 == stored.sha256
     assert loaded.module.config == stored.module.config
@@ -51,7 +38,7 @@ def test_early_exits_round_trip(make_uvit, make_exits, make_stored, tmp_path):
     network = make_uvit()
     stored = make_stored(make_exits(network), "early_exits")
     stored.save(tmp_path / "exits.safetensors")
-    loaded = StoredNetwork.load(tmp_path / "exits.safetensors", BUILDERS)
+    loaded = StoredNetwork.load(tmp_path / "exits.safetensors")
     assert isinstance(loaded.module, EarlyExits)
     assert loaded.sha256 == stored.sha256
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,26 @@ def bank(make_uvit, make_exits, make_stored) -> NetworkBank:
         "late": make_stored(make_uvit(3), timestep_range=(0.0, 500.0)),
         "cosine": make_stored(make_uvit(4, noise=NoiseSchedule("cosine"))),
     }
-    return NetworkBank(backbones, make_stored(make_exits(deep), "early_exits"), "deep")
+    exits = make_stored(make_exits(deep), "early_exits", backbone_sha256=backbones["deep"].sha256)
+    return NetworkBank(backbones, exits, "deep")
+
+
+def test_exits_of_another_network_of_that_name_are_refused(make_uvit, make_exits, make_stored):
+    deep, retrained = make_uvit(1, depth=5), make_uvit(2, depth=5)
+    exits = make_stored(make_exits(deep), "early_exits", backbone_sha256=make_stored(deep).sha256)
+    with pytest.raises(InputError, match="the early exits do not belong to this deep: train them anew"):
+        NetworkBank({"deep": make_stored(retrained)}, exits, "deep")
+
+
+def test_backbones_of_different_images_are_refused(make_uvit, make_stored):
+    backbones = {"deep": make_stored(make_uvit(1)), "shallow": make_stored(make_uvit(2), data_sha256="cd" * 32)}
+    with pytest.raises(InputError, match="were not trained on the same images"):
+        NetworkBank(backbones)
+
+
+def test_a_plan_survives_json(noise):
+    plan = two_stage(5, noise, Solver("ddim", 20, 0.5))
+    assert SamplingPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
 def two_stage(k: int, noise: NoiseSchedule, solver: Solver = SOLVER) -> SamplingPlan:

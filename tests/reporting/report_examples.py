@@ -14,7 +14,7 @@ import yaml
 from duodiff_pipeline.analysis.change_point import find_change_point
 from duodiff_pipeline.analysis.exit_statistics import exit_panels
 from duodiff_pipeline.config import Parameters, validate
-from duodiff_pipeline.diffusion.solvers import Solver
+from duodiff_pipeline.diffusion.solvers import CONVENTIONS, Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.images.digits import read_digits
 from duodiff_pipeline.images.pack import ImagePack
@@ -95,7 +95,8 @@ def evaluation(
             reference_sha256="b" * 64,
             denoiser=name,
             edges=edges,
-            solver=solver_name,
+            solver=solver.label,
+            solver_conventions=CONVENTIONS,
             steps=len(assignment),
             nfe=len(assignment),
             k=k,
@@ -227,6 +228,7 @@ def report_data(**changes: Any) -> ReportData:
         train=ImagePack(images[:1198], labels[:1198], "digits", "train", "levels 0..16 spread over 0..255"),
         held_out=ImagePack(images[1198:], labels[1198:], "digits", "held_out", "levels 0..16 spread over 0..255"),
         environment="base",
+        runtime_params={},
         git={"commit": "c0ffee" * 6 + "abcd", "dirty": True},
         versions={"python": "3.11.2", "torch": "2.13.0", "kedro": "1.7.0"},
     )

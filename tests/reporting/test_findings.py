@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 from report_examples import PLANS, evaluation, findings
 
@@ -5,7 +6,7 @@ from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.metrics.reference import Floor
 from duodiff_pipeline.reporting.findings import weigh
 from duodiff_pipeline.reporting.measured import measured_plans
-from duodiff_pipeline.reporting.statements import against, caveats, headline, reasons
+from duodiff_pipeline.reporting.statements import against, caveats, exits, headline, reasons
 
 FIDS = {name: plan[3] for name, plan in PLANS.items()}
 
@@ -13,7 +14,12 @@ FIDS = {name: plan[3] for name, plan in PLANS.items()}
 @pytest.mark.parametrize(
     ("fids", "verdict", "pick", "said"),
     [
-        ({}, "switch", "duodiff ddim 20 k=7", "Switch after 7 of 20 evaluations between shallow and deep"),
+        (
+            {},
+            "switch",
+            "duodiff ddim 20 k=7",
+            "Switch after 7 of 20 evaluations between shallow and deep: 23% less work",
+        ),
         ({"shallow ddim 20": 8.3}, "shallow all the way", "shallow ddim 20", "Shallow all the way is enough"),
         (
             {"deep dpmsolver++ 10": 8.2},
@@ -61,7 +67,11 @@ def test_reason_names_saving_difference_interval_and_blocks():
 
 @pytest.mark.parametrize(
     ("fewer_steps", "standing", "said"),
-    [(5.0, "better", "is better"), (8.4, "indistinguishable", "does as well"), (12.0, "worse", "is worse")],
+    [
+        (5.0, "better", "is better"),
+        (8.4, "indistinguishable", "is not credibly different from it"),
+        (12.0, "worse", "is worse"),
+    ],
 )
 def test_control_with_fewer_steps(fewer_steps, standing, said):
     found = findings(FIDS | {"control fewer steps ddim 15": fewer_steps})
@@ -77,7 +87,7 @@ def test_a_control_that_is_better_at_the_same_cost_stands_in_the_headline():
     assert headline(found).endswith("but control middle ddim 27 does better at its cost")
 
 
-def test_an_adadiff_that_is_as_good_and_cheaper_stands_in_the_headline():
+def test_an_adadiff_that_is_not_worse_and_cheaper_stands_in_the_headline():
     kept = {name: FIDS[name] for name in ("deep ddim 20", "shallow ddim 20", "adadiff ddim 20 u<=0.05")}
     assert headline(findings(kept | {"adadiff ddim 20 u<=0.05": 8.2})).endswith(
         "adadiff ddim 20 u<=0.05 is cheaper still"
@@ -134,6 +144,18 @@ def test_caveats_name_what_is_wrong():
         "no schedule",
     ):
         assert part in said
+
+
+@pytest.mark.parametrize(
+    ("full", "plateau", "once", "said"),
+    [
+        ([0.6, 0.5], [0.4, 0.25], [1.0, 0.2], "they hold 75% to 100%, and 20% to 100% of images change exactly once."),
+        ([1.0], [0.0], [0.0], "they hold 100%, and 0% of images change exactly once."),
+    ],
+)
+def test_exits_are_held_against_one_switch_an_image(full, plateau, once, said):
+    summary = pd.DataFrame({"share_full": full, "share_plateau": plateau, "share_one_change": once})
+    assert exits(summary).endswith(said)
 
 
 def _broken(change):

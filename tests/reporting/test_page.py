@@ -1,12 +1,15 @@
+import html
 import re
 
 import pytest
 import torch
-from report_examples import PLANS, findings, parameters, report_data
+from report_examples import PLANS, evaluation, findings, parameters, report_data
 
-from duodiff_pipeline.reporting.figures_images import png_uri
-from duodiff_pipeline.reporting.findings import Findings
-from duodiff_pipeline.reporting.page import ReportData, draw_figures, render_page
+from duodiff_pipeline.analysis.exit_statistics import exit_summary
+from duodiff_pipeline.reporting.findings import Findings, weigh
+from duodiff_pipeline.reporting.measured import measured_plans
+from duodiff_pipeline.reporting.page import ReportData, draw_figures, png_uri, render_page
+from duodiff_pipeline.reporting.style import ROLES
 
 QUESTIONS = ("Where to switch", "Between what", "What it buys", "At what price", "How sure")
 
@@ -37,7 +40,7 @@ def test_the_first_screen_answers_in_order(page):
     assert at[-1] < page.index("<svg")
     first = page[: page.index("<svg")]
     for part in (
-        "Switch after 7 of 20 evaluations between shallow and deep",
+        "Switch after 7 of 20 evaluations between shallow and deep: 23% less work",
         "between timesteps 699 and 649",
         "3 blocks, 128 wide",
         "−23% GMACs, FID +0.10",
@@ -63,6 +66,63 @@ def test_all_figures_grids_and_tables_are_there(page):
     assert "with changes that are not committed" in text
     assert text.count("learning_rate") == 2
     assert report_data().train.sha256 in text
+
+
+def test_the_strip_shows_who_serves_every_evaluation(page):
+    spans = re.findall(r'<span style="background:(#\w+)">', page)
+    assert spans == [ROLES["shallow"].colour] * 7 + [ROLES["deep"].colour] * 13
+    assert 'aria-label="7 shallow, 13 deep"' in page
+
+
+def test_the_strip_rests_on_edges_not_on_display_text():
+    inputs = evaluation()
+    for described in inputs["evaluated"]:
+        described["runs"] = "text for people"
+    found = weigh(measured_plans(**inputs), findings().floor)
+    assert 'aria-label="7 shallow, 13 deep"' in _page(found, report_data())
+
+
+def test_exits_are_summarised_by_threshold(page):
+    data = report_data()
+    table = page[page.index("mean exit depth</th>") : page.index("what the exits say")]
+    for row in exit_summary(data.exit_table, 9).to_dict("records"):
+        cells = (f"u ≤ {row['threshold']:g}", f"{row['mean_depth']:.1f} of 9", f"{row['changes_mean']:.1f}")
+        assert all(f">{cell}</td>" in table for cell in cells)
+    assert table.count("<tr>") == 1 + len(data.change_points) + 1  # head, thresholds, head of the next table
+    assert "of images change exactly once" in table
+
+
+def test_a_threshold_at_which_nothing_exits_early_has_no_plateau():
+    data = report_data()
+    last = data.exit_table["threshold"] == data.exit_table["threshold"].max()
+    table = data.exit_table.assign(exit_depth=data.exit_table["exit_depth"].where(~last, 9))
+    assert '9.0 of 9</td><td class="n">100%</td><td class="n">none</td>' in _page(
+        findings(), report_data(exit_table=table)
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "runtime_params", "command"),
+    [
+        ("base", {}, "kedro run"),
+        ("test", {"a.b": 1, "c.d": 2}, "kedro run --env test --params a.b=1,c.d=2"),
+        ("base", {"a": None, "b": True, "c": "ddim"}, "kedro run --params a=null,b=true,c=ddim"),
+        ("base", {"a.b": [0.1]}, "kedro run --params 'a.b=[0.1]'"),
+    ],
+)
+def test_the_command_repeats_the_run(environment, runtime_params, command):
+    page = _page(findings(), report_data(environment=environment, runtime_params=runtime_params))
+    assert f"<pre>{command}</pre>" in html.unescape(page)
+
+
+def test_the_networks_of_the_trials_are_those_of_the_search():
+    """Where the search tried networks alone and nothing else, their names are known all the same."""
+    trials = report_data().trials
+    alone = trials[trials["k"].isna()].reset_index(drop=True)
+    alone["serves"] = alone["serves"].map(lambda serves: ["middle" if name == "shallow" else name for name in serves])
+    settings = parameters(switch_search={"first": "middle"})
+    figures = draw_figures(findings(), report_data(parameters=settings, trials=alone))
+    assert "middle alone" in figures["switch"]
 
 
 def test_a_run_without_switches_git_or_comparable_trials():

@@ -22,6 +22,7 @@ def test_metrics_report_and_summary():
         "parameters": settings,
         "params:noise": settings["noise"],
         "environment": "digits",
+        "runtime_params": {"switch_search": {"n_trials": 9}, "sampling": {}},
         "work_folder": Path("/project/data/.work/digits"),
         **{f"{name}.training_curve": curve for name, curve in data.training_curves.items()},
         "train_images": data.train,
@@ -38,5 +39,6 @@ def test_metrics_report_and_summary():
     assert all(svg.startswith("<svg") and svg in outputs["report"] for svg in outputs["figures"].values())
     assert outputs["metrics"]["recommendation"]["plan"] == "duodiff ddim 20 k=7"
     assert outputs["report"].startswith("<!doctype html>")
+    assert "kedro run --env digits --params switch_search.n_trials=9</pre>" in outputs["report"]
     assert outputs["summary"].endswith("MLflow store: none, this run is not tracked")
     assert "report: /project/data/08_reporting/digits/report.html" in outputs["summary"]

@@ -16,7 +16,7 @@ def test_columns_rows_recommendation_and_paths():
     )
     assert next(line for line in lines if line.startswith("floor")).split()[-3:] == ["2.33", "±", "0.60"]
     text = " ".join(lines)
-    assert "Switch after 7 of 20 evaluations between shallow and deep. With duodiff ddim 20 k=7" in text
+    assert "Switch after 7 of 20 evaluations between shallow and deep: 23% less work. With duodiff ddim 20 k=7" in text
     assert lines[-2:] == [f"{what}: {path}" for what, path in PATHS.items()]
 
 

@@ -113,9 +113,7 @@ class Network(FileDataset):
     """A `StoredNetwork` of any kind this project makes."""
 
     def load(self) -> StoredNetwork:
-        from .builders import BUILDERS
-
-        return StoredNetwork.load(self.path, BUILDERS)
+        return StoredNetwork.load(self.path)
 
     def save(self, data: StoredNetwork) -> None:
         data.save(self.path)

@@ -60,12 +60,12 @@ class NoiseSchedule:
         return np.log(self.abar) - np.log1p(-self.abar)
 
     def abar_at(self, timesteps: Tensor) -> Tensor:
-        """abar (N,) float64 at timesteps (N,); between whole ones logSNR is interpolated."""
+        """abar (N,) float64, on the CPU, at timesteps (N,); between whole ones logSNR is interpolated."""
         log_snr = np.interp(timesteps.detach().cpu().numpy(), np.arange(self.timesteps), self.log_snr)
-        return torch.from_numpy(log_snr).sigmoid().to(timesteps.device)
+        return torch.from_numpy(log_snr).sigmoid()
 
     def add_noise(self, x0_nchw: Tensor, eps_nchw: Tensor, timesteps: Tensor) -> Tensor:
         """x_n of (N, C, H, W) images, noise of the same shape and timesteps (N,)."""
         abar = self.abar_at(timesteps)[:, None, None, None]
-        signal, noise = abar.sqrt().to(x0_nchw.dtype), (1 - abar).sqrt().to(x0_nchw.dtype)
+        signal, noise = abar.sqrt().to(x0_nchw), (1 - abar).sqrt().to(x0_nchw)
         return signal * x0_nchw + noise * eps_nchw

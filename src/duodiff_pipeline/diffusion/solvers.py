@@ -13,11 +13,12 @@ from ..errors import InputError
 from .noise import NoiseSchedule
 
 SolverName = Literal["ddpm", "ddim", "dpmsolver++"]
+CONVENTIONS = "trailing timesteps, predicted images not clipped"
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver by name and number of steps S.
+    """A solver by name and number of steps S; whatever is asked of it raises InputError where S is not within 1..T.
 
     ddpm: ancestral sampling with the posterior variance (Ho et al. 2020, arXiv 2006.11239, eq. 7).
     ddim: Song et al. 2021 (arXiv 2010.02502, eq. 12 and 16); eta scales the noise, 0 is deterministic.
@@ -28,18 +29,23 @@ class Solver:
     steps: int
     eta: float = 0.0
 
-    def start(self, noise: NoiseSchedule) -> "SolverRun":
-        """A fresh run; multistep solvers keep their history in it.
+    def __post_init__(self) -> None:
+        if self.eta and self.name != "ddim":
+            raise InputError(f"eta {self.eta:g} belongs to ddim, not to {self.name}")
 
-        Raises InputError where the steps are not within 1..T.
-        """
-        if not 1 <= self.steps <= noise.timesteps:
-            raise InputError(f"solver steps {self.steps} must lie within 1..{noise.timesteps}")
+    def start(self, noise: NoiseSchedule) -> "SolverRun":
+        """A fresh run; multistep solvers keep their history in it."""
         return SolverRun(self, noise)
 
     def grid(self, noise: NoiseSchedule) -> tuple[float, ...]:
         """The timestep of every evaluation, noise to data; its length is the NFE."""
-        return self.start(noise).grid
+        return tuple(float(n) for n in self._timesteps(noise))
+
+    def _timesteps(self, noise: NoiseSchedule) -> list[int]:
+        """'Trailing' spacing. diffusers' own gains a timestep -1 where rounding adds up, at 61 of 1000 for one."""
+        if not 1 <= self.steps <= noise.timesteps:
+            raise InputError(f"solver steps {self.steps} must lie within 1..{noise.timesteps}")
+        return [round((self.steps - i) * noise.timesteps / self.steps) - 1 for i in range(self.steps)]
 
     @property
     def label(self) -> str:
@@ -56,9 +62,8 @@ class SolverRun:
             DPMSolverMultistepScheduler,
         )
 
-        # diffusers' own trailing grid gains a timestep -1 where rounding adds up, at 61 steps of 1000 for one
         steps, whole = solver.steps, noise.timesteps
-        timesteps = [round((steps - i) * whole / steps) - 1 for i in range(steps)]
+        timesteps = solver._timesteps(noise)
         self.grid = tuple(float(n) for n in timesteps)
         if solver.name == "dpmsolver++":
             self._scheduler = DPMSolverMultistepScheduler(

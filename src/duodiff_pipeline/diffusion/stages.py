@@ -4,10 +4,10 @@ Symbols: e_1 > e_2 > ... edges on the timestep axis; stage j (0-based, noise to 
 with e_0 = T and e_K = 0; k is the number of evaluations that the first stage serves.
 """
 
-import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..errors import InputError
 from .noise import NoiseSchedule
@@ -79,10 +79,10 @@ class StageSchedule:
         bounds = (float(self.noise.timesteps), *self.edges, 0.0)
         return bounds[j + 1], bounds[j]
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold, the noise schedule it belongs to included."""
+        return {"edges": list(self.edges), "serves": list(self.serves), "noise": asdict(self.noise)}
 
     @classmethod
-    def from_json(cls, text: str) -> "StageSchedule":
-        raw = json.loads(text)
+    def from_dict(cls, raw: Mapping[str, Any]) -> "StageSchedule":
         return cls(tuple(raw["edges"]), tuple(raw["serves"]), NoiseSchedule(**raw["noise"]))

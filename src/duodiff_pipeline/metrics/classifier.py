@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diffusion.random import keyed_generator
+from ..diffusion.random import keyed_generator, keyed_torch_generator
 from ..files import content_sha256, load_tensors, save_tensors
 from ..images.pixels import from_uint8
 from .extractor import extract_features
@@ -122,7 +122,7 @@ def train_classifier(
     if labels.min() < 0 or labels.max() >= config.classes:
         raise ValueError(f"labels {labels.min()}..{labels.max()} are not all within 0..{config.classes - 1}")
     classifier = FeatureClassifier(config)
-    classifier.init_weights(torch.Generator().manual_seed(seed))
+    classifier.init_weights(keyed_torch_generator(seed, "weights of the classifier"))
     optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):

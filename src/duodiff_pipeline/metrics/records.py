@@ -33,6 +33,7 @@ class MetricRecord(BaseModel):
     denoiser: str = Field(description="deep, shallow, duodiff…, adadiff…, control…")
     edges: tuple[FiniteFloat, ...] = Field(description="timesteps between stages, noise to data; empty for one stage")
     solver: str
+    solver_conventions: str = Field(description="spacing of the timesteps and clipping: libraries differ in them")
     steps: Count = Field(description="solver steps")
     nfe: Count = Field(description="network evaluations an image")
     k: int | None = Field(ge=0, description="evaluations served by the first stage; None where meaningless")

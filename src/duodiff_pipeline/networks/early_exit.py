@@ -8,7 +8,6 @@ u_hat_i = mean over pixels of tanh|g_i - eps|, the uncertainty that g_i really h
 """
 
 from dataclasses import replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -105,10 +104,10 @@ def tokens_before_blocks(
 ) -> list[Tensor]:
     """The input (N, S, D) of every block of a network, in order."""
     tokens, skips, inputs = network.embed(x_nchw, timesteps, labels), list[Tensor](), list[Tensor]()
-    for i in range(network.depth):
+    for i in range(network.depth - 1):
         inputs.append(tokens)
         tokens = network.run_block(i, tokens, skips)
-    return inputs
+    return [*inputs, tokens]
 
 
 def early_exit_loss(eps_lnchw: Tensor, u_ln: Tensor, eps_nchw: Tensor, weight_n: Tensor) -> dict[str, Tensor]:
@@ -130,30 +129,26 @@ def early_exit_loss(eps_lnchw: Tensor, u_ln: Tensor, eps_nchw: Tensor, weight_n:
     }
 
 
+def _macs_by_exit_depth(network: UViT, exits: EarlyExits) -> Tensor:
+    """(L + 1,) int64: multiply-accumulates of one image that exits at each depth, probes and heads included."""
+    before = torch.tensor(network.macs_before_blocks)
+    probed = torch.tensor(exits.probe_macs).cumsum(0)
+    own_head = network.macs - int(before[-1])
+    return before + torch.cat([probed, probed[-1:]]) + torch.tensor([*exits.head_macs, own_head])
+
+
 class AdaptiveDenoiser:
     """AdaDiff: every image leaves at the first block whose probe is sure enough; keeps the `Denoiser` contract.
 
     Exits really skip blocks: the batch shrinks as images leave it. An image exits before block i at the first i with
-    u_i <= threshold, and at depth L otherwise.
+    u_i <= threshold, and at depth L otherwise. macs_by_exit_depth: (L + 1,) int64, of one image.
     """
 
     def __init__(self, network: UViT, exits: EarlyExits, threshold: float) -> None:
         self.network = network
         self.exits = exits
         self.threshold = threshold
-
-    @cached_property
-    def macs_by_exit_depth(self) -> Tensor:
-        """(L + 1,) int64: multiply-accumulates of one image that exits at each depth, probes and heads included."""
-        net, exits = self.network, self.exits
-        c = net.config
-        image = torch.empty(1, c.channels, c.image_size, c.image_size, device="meta")
-        tokens = torch.empty(1, c.extra_tokens + c.patches, c.width, device="meta")
-        blocks = [count_macs(b, tokens, tokens) if b.skip_linear else count_macs(b, tokens) for b in net.blocks]
-        before = count_macs(net.patch_embed, image) + torch.tensor([0, *blocks]).cumsum(0)
-        probed = torch.tensor(exits.probe_macs).cumsum(0)
-        own_head = net.macs - int(before[-1])
-        return before + torch.cat([probed, probed[-1:]]) + torch.tensor([*exits.head_macs, own_head])
+        self.macs_by_exit_depth = _macs_by_exit_depth(network, exits)
 
     def predict(self, x: Tensor, timestep: float, labels: Tensor | None = None) -> Prediction:
         """See `Denoiser.predict`."""

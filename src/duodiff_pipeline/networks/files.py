@@ -1,6 +1,6 @@
 """Network files: weights in safetensors, with all that must be known to use them. Nothing is unpickled."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,8 +8,17 @@ from typing import Any, Literal
 
 from torch import nn
 
+from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from ..files import content_sha256, load_tensors, save_tensors
+from .early_exit import EarlyExits
+from .uvit import UViT, UViTConfig
+
+KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {"uvit": UViT, "early_exits": EarlyExits}
+
+
+def _config(architecture: dict[str, Any]) -> UViTConfig:
+    return UViTConfig(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
 
 
 @dataclass(frozen=True)
@@ -60,16 +69,16 @@ class StoredNetwork:
         save_tensors(path, "network", asdict(self.header), self.module.state_dict())
 
     @classmethod
-    def load(cls, path: Path, builders: Mapping[str, Callable[[dict[str, Any]], nn.Module]]) -> "StoredNetwork":
-        """Read a network; `builders` makes an untrained one of each kind from its architecture.
+    def load(cls, path: Path) -> "StoredNetwork":
+        """Read a network.
 
         Raises InputError, naming the file, where it is missing, damaged, or of another kind or architecture.
         """
         raw, state = load_tensors(path, "network")
         header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
-        if header.kind not in builders:
-            raise InputError(f"{path} holds a network of kind {header.kind}, not one of {sorted(builders)}")
-        module = builders[header.kind](header.architecture)
+        if header.kind not in KINDS:
+            raise InputError(f"{path} holds a network of kind {header.kind}, not one of {sorted(KINDS)}")
+        module = KINDS[header.kind](_config(header.architecture))
         expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if expected != found:

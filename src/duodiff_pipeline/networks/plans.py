@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
@@ -34,6 +35,16 @@ class SamplingPlan:
         if self.exit_threshold is not None and len(self.schedule.serves) > 1:
             raise InputError(f"{self.name}: early exits belong to one network, but the schedule names several")
 
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold; `from_dict` makes the plan of it again."""
+        solver = {"solver": self.solver.name, "steps": self.solver.steps, "eta": self.solver.eta}
+        return {"name": self.name, **solver, **self.schedule.to_dict(), "exit_threshold": self.exit_threshold}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "SamplingPlan":
+        solver = Solver(raw["solver"], raw["steps"], raw["eta"])
+        return cls(raw["name"], solver, StageSchedule.from_dict(raw), raw["exit_threshold"])
+
     @property
     def grid(self) -> tuple[float, ...]:
         return self.solver.grid(self.schedule.noise)
@@ -57,11 +68,23 @@ def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> Sam
 
 @dataclass(frozen=True)
 class NetworkBank:
-    """The stored backbones by name, and the early exits of one of them."""
+    """The stored backbones by name, and the early exits of one of them.
+
+    Raises InputError where backbones were trained on other images than one another, or the exits belong to another
+    network.
+    """
 
     backbones: Mapping[str, StoredNetwork]
     exits: StoredNetwork | None = None
     exits_of: str | None = None
+
+    def __post_init__(self) -> None:
+        if len({stored.header.data_sha256 for stored in self.backbones.values()}) > 1:
+            raise InputError(
+                f"the backbones {sorted(self.backbones)} were not trained on the same images: train them anew"
+            )
+        if self.exits is not None and self.exits.header.backbone_sha256 != self.backbones[self.exits_of or ""].sha256:
+            raise InputError(f"the early exits do not belong to this {self.exits_of}: train them anew")
 
     def network(self, name: str) -> UViT:
         """Raises InputError where no backbone has that name."""

@@ -9,6 +9,7 @@ Parameter names and layouts are those of the official checkpoints, so that they 
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -141,7 +142,7 @@ def output_to_noise(config: UViTConfig, output_nchw: Tensor, x_nchw: Tensor, tim
     if config.predicts == "noise":
         return output_nchw
     abar = config.noise.abar_at(timesteps)[:, None, None, None]
-    signal, noise = abar.sqrt().to(x_nchw.dtype), (1 - abar).sqrt().to(x_nchw.dtype)
+    signal, noise = abar.sqrt().to(x_nchw), (1 - abar).sqrt().to(x_nchw)
     return (x_nchw - signal * output_nchw) / noise
 
 
@@ -229,6 +230,16 @@ class UViT(nn.Module):
             image, timestep = torch.empty(1, c.channels, c.image_size, c.image_size), torch.empty(1)
             label = torch.empty(1, dtype=torch.long) if c.num_classes else None
         return count_macs(shapes_only, image, timestep, label)
+
+    @cached_property
+    def macs_before_blocks(self) -> list[int]:
+        """(L + 1,) multiply-accumulates of one image up to each block; the last entry is up to the output layers."""
+        c = self.config
+        with torch.device("meta"):
+            image = torch.empty(1, c.channels, c.image_size, c.image_size)
+            tokens = torch.empty(1, c.extra_tokens + c.patches, c.width)
+        blocks = [count_macs(b, tokens, tokens) if b.skip_linear else count_macs(b, tokens) for b in self.blocks]
+        return list(accumulate(blocks, initial=count_macs(self.patch_embed, image)))
 
     def predict(self, x: Tensor, timestep: float, labels: Tensor | None = None) -> Prediction:
         """See `Denoiser.predict`."""

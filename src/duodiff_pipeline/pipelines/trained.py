@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from .. import tracking
 from ..config import HardwareSettings, Training
-from ..datasets.builders import BUILDERS
 from ..images.pack import ImagePack
 from ..networks.files import NetworkHeader, StoredNetwork
 from ..workdir import WorkDir
@@ -16,7 +15,8 @@ from ..workdir import WorkDir
 if TYPE_CHECKING:
     from ..training.modules import NoiseTraining
 
-CODE = ["diffusion", "images", "networks", "training"]
+CODE = ["diffusion", "networks", "training", "pipelines/training", "pipelines/early_exit"]
+WATCHING = ("checkpoint_every_steps", "observe_every_steps")  # change nothing that is learnt
 
 
 def train_once(
@@ -45,7 +45,7 @@ def train_once(
         "kind": header.kind,
         "architecture": header.architecture,
         "steps": steps,
-        "training": header.training,
+        "training": {key: value for key, value in header.training.items() if key not in WATCHING},
         "hardware": hardware.model_dump(),
         "seed": seed,
     }
@@ -72,4 +72,4 @@ def train_once(
 
     result = work.remember("result", run)
     curve = {"losses": result["losses"], "training_gmacs": steps * training.batch_images * macs_per_image / 1e9}
-    return StoredNetwork.load(finished, BUILDERS), curve, {"seconds": result["seconds"]}
+    return StoredNetwork.load(finished), curve, {"seconds": result["seconds"]}

@@ -1,4 +1,4 @@
-"""What the measurements say: is there a cheaper plan that is as good as the deep network, and does it need the switch?
+"""What the measurements say: is a cheaper plan not credibly worse than the deep network, and does it need the switch?
 
 All differences of FID are paired over the same seed blocks, with their Student-t 95 % interval. "Credibly worse" means
 that the whole interval lies above 0; one that reaches 0 is no proof of equality, only of not having seen a difference.

@@ -1,27 +1,37 @@
 """The report: one self-contained HTML page, the same for the same inputs."""
 
+import base64
+import io
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
+from ..analysis.exit_statistics import exit_summary
 from ..config import Parameters
+from ..diffusion.noise import NoiseSchedule
+from ..diffusion.stages import StageSchedule
 from ..images.pack import ImagePack
-from .answers import answers
-from .figures_cost import cost_figure, seconds_figure, switch_figure
-from .figures_images import png_uri, training_figure
+from ..images.pixels import grid_hwc
 from .figures_noise import edges_figure, exit_statistics_figure
+from .figures_results import cost_figure, seconds_figure, switch_figure, training_figure
 from .findings import Comparison, Control, Findings
 from .measured import MeasuredPlan
-from .statements import caveats, headline, reasons
+from .statements import answers, caveats, exits, headline, reasons
 from .style import ROLES
 from .switches import evaluated_switch, suggested_switches
-from .wording import fid_text, interval_ends, number, percent, signed, spread_text
+from .wording import counted, fid_text, interval_ends, number, percent, signed, spread_text
+
+GRID_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,8 @@ class ReportData:
     """What the page shows beside the findings.
 
     extractor: name, sha256 and held_out_accuracy; training_curves: by network; sample_grids: (N, C, H, W) uint8 by
-    plan; environment: of the configuration; git: commit and dirty; versions: by package.
+    plan; environment: of the configuration; runtime_params: those of the command line, flat; git: commit and dirty;
+    versions: by package.
     """
 
     parameters: Parameters
@@ -44,6 +55,7 @@ class ReportData:
     train: ImagePack
     held_out: ImagePack
     environment: str
+    runtime_params: Mapping[str, Any]
     git: Mapping[str, Any]
     versions: Mapping[str, str]
 
@@ -53,12 +65,11 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
     evaluated = [evaluated_switch(plan, noise) for plan in findings.duodiffs if len(plan.edges) == 1]
-    comparable = _trials_compare(findings, data)
-    full_depth = parameters.backbones[parameters.early_exit.backbone].depth
+    comparable, search = _trials_compare(findings, data), parameters.switch_search
     return {
-        "exits": exit_statistics_figure(data.exit_table, full_depth, suggested, evaluated, noise),
+        "exits": exit_statistics_figure(data.exit_table, _full_depth(parameters), suggested, evaluated, noise),
         "cost": cost_figure(findings, data.trials if comparable else None),
-        "switch": switch_figure(findings, data.trials, comparable),
+        "switch": switch_figure(findings, data.trials, search.first, search.last, comparable),
         "training": training_figure(data.training_curves),
         "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
         "seconds": seconds_figure(findings),
@@ -78,15 +89,18 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
     accuracy = data.extractor["held_out_accuracy"]
+    exit_rows = exit_summary(data.exit_table, _full_depth(parameters))
     return {
         "headline": headline(findings),
         "reasons": reasons(findings),
-        "strip": _strip(findings.pick.plan, findings),
-        "answers": answers(findings, parameters, suggested, dict(data.extractor)),
+        "strip": _strip(findings.pick.plan, findings, noise),
+        "answers": answers(findings, parameters, suggested, data.extractor),
         "caveats": caveats(findings, accuracy),
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
         "grids": _grids(findings, data),
+        "exits": [_exit_row(row, _full_depth(parameters)) for row in exit_rows.to_dict("records")],
+        "exits_said": exits(exit_rows),
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
         "front": [
@@ -100,7 +114,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "extractor": data.extractor,
         "accuracy": f"{accuracy:.1%}",
         "packs": [data.train, data.held_out],
-        "command": "kedro run" + ("" if data.environment == "base" else f" --env {data.environment}"),
+        "command": _command(data.environment, data.runtime_params),
         "environment": data.environment,
         "parameters": yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False, width=120),
         "git": data.git,
@@ -114,14 +128,43 @@ def _trials_compare(findings: Findings, data: ReportData) -> bool:
     return (data.parameters.switch_search.images or record.n_reference) == record.n_generated
 
 
-def _strip(plan: MeasuredPlan, findings: Findings) -> list[dict[str, Any]]:
+def _full_depth(parameters: Parameters) -> int:
+    """Blocks of the network that the early exits leave."""
+    return parameters.backbones[parameters.early_exit.backbone].depth
+
+
+def _command(environment: str, runtime_params: Mapping[str, Any]) -> str:
+    """What the whole experiment is run with again."""
+    words = ["kedro", "run"]
+    if environment != "base":
+        words += ["--env", environment]
+    if runtime_params:
+        shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in runtime_params.items()}
+        words += ["--params", ",".join(f"{key}={value}" for key, value in shown.items())]
+    return shlex.join(words)
+
+
+def _strip(plan: MeasuredPlan, findings: Findings, noise: NoiseSchedule) -> list[dict[str, Any]]:
     """One segment for every run of evaluations by one network, noise to data."""
     single = {p.serves[0]: p.role for p in findings.plans if len(p.serves) == 1 and p.role in ("deep", "shallow")}
-    runs = [run.split(" ", 1) for run in plan.runs.split(", ")]
+    served = StageSchedule(plan.edges, plan.serves, noise).assignment(plan.solver.grid(noise))
     return [
-        {"count": int(n), "network": network, "colour": ROLES[single.get(network, "control")].colour}
-        for n, network in runs
+        {"count": len(list(run)), "network": network, "colour": ROLES[single.get(network, "control")].colour}
+        for network, run in groupby(served)
     ]
+
+
+def _exit_row(row: Mapping[Any, Any], full_depth: int) -> dict[str, str]:
+    plateau = row["plateau_depth"]
+    return {
+        "threshold": f"u \N{LESS-THAN OR EQUAL TO} {row['threshold']:g}",
+        "mean_depth": f"{row['mean_depth']:.1f} of {full_depth}",
+        "full": percent(row["share_full"]),
+        "plateau": "none" if pd.isna(plateau) else counted(plateau, "block"),
+        "plateau_share": percent(row["share_plateau"]),
+        "changes": f"{row['changes_mean']:.1f}",
+        "one_change": percent(row["share_one_change"]),
+    }
 
 
 def _control_row(control: Control) -> dict[str, str]:
@@ -202,3 +245,16 @@ def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
         }
         for plan in shown
     ]
+
+
+def png_uri(images_u8: Tensor) -> str:
+    """Images (N, C, H, W) uint8 as one grid, in a data URI; grey for one channel, colour for three."""
+    grid = grid_hwc(images_u8, GRID_COLUMNS).numpy()
+    buffer = io.BytesIO()
+    # the name of the writing software, which carries its version, stays out
+    options: dict[str, Any] = {"format": "png", "metadata": {"Software": None}}
+    if grid.shape[2] == 1:
+        matplotlib.image.imsave(buffer, grid[:, :, 0], cmap="gray", vmin=0, vmax=255, **options)
+    else:
+        matplotlib.image.imsave(buffer, grid, **options)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

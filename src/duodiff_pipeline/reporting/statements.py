@@ -1,13 +1,34 @@
-"""The findings in words: the recommendation, what it rests on, and what a reader must know before trusting it."""
+"""The findings in words: the recommendation, its reasons, the first answers, and what to know before trusting them."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
+import pandas as pd
+
+from ..config import Backbone, Parameters
 from ..metrics.intervals import CONFIDENCE
 from .findings import SAME_COST, Comparison, Control, Findings
-from .measured import MeasuredPlan
-from .wording import counted, difference_text, number, percent, sentence, spread_text
+from .measured import BYTES_PER_PARAMETER, MeasuredPlan
+from .switches import SwitchRange, evaluated_switch
+from .wording import (
+    MINUS,
+    counted,
+    difference_text,
+    interval_ends,
+    number,
+    percent,
+    sentence,
+    signed,
+    spread_text,
+)
 
-STANDING = {"better": "is better than", "worse": "is worse than", "indistinguishable": "does as well as"}
+STANDING = {
+    "better": "is better than",
+    "worse": "is worse than",
+    "indistinguishable": "is not credibly different from",
+}
 DEPTH = {"better": "Depth does harm here", "worse": "Depth pays", "indistinguishable": "Depth shows no gain"}
 LOW_ACCURACY = 0.9
 # The project asks of a deep network worth speeding up that it comes this near to real images.
@@ -22,6 +43,7 @@ def headline(findings: Findings) -> str:
             text = f"{sentence(plan.serves[0])} all the way is enough"
         case "switch":
             text = f"Switch after {plan.k} of {plan.nfe} evaluations between {plan.serves[0]} and {plan.serves[-1]}"
+            text += f": {percent(1 - findings.pick.cost_ratio)} less work"
         case "deep for less":
             text = f"Stay with {deep}, at {counted(plan.nfe, 'evaluation')} instead of {findings.baseline.nfe}"
         case "stay with deep":
@@ -43,7 +65,7 @@ def _pick(pick: Comparison) -> str:
     how = "credibly better" if pick.standing == "better" else "not credibly worse"
     return (
         f"With {pick.plan.name} an image takes {number(pick.plan.gmacs)} GMACs, {saved}, and FID is {how}: "
-        f"{difference_text(pick.difference)} over {blocks(pick.plan)}."
+        f"{difference_text(pick.difference)} over {_blocks(pick.plan)}."
     )
 
 
@@ -51,11 +73,11 @@ def _prices(findings: Findings) -> str:
     deep = findings.baseline
     if not findings.cheaper:
         return f"No network alone and no DuoDiff costs less than {deep.name}."
-    prices = "; ".join(price(comparison) for comparison in findings.cheaper)
-    return f"Every network alone and DuoDiff below its cost is credibly worse over {blocks(deep)}: {prices}."
+    prices = "; ".join(_price(comparison) for comparison in findings.cheaper)
+    return f"Every network alone and DuoDiff below its cost is credibly worse over {_blocks(deep)}: {prices}."
 
 
-def price(comparison: Comparison) -> str:
+def _price(comparison: Comparison) -> str:
     """What a cheaper plan costs in FID."""
     saved = percent(1 - comparison.cost_ratio)
     return f"{comparison.plan.name} saves {saved} for FID {difference_text(comparison.difference)}"
@@ -79,18 +101,18 @@ def _edge_over(rival: Comparison) -> str:
     return "is cheaper still" if rival.cost_ratio < 1 / SAME_COST else "does better at its cost"
 
 
-def blocks(plan: MeasuredPlan) -> str:
+def _blocks(plan: MeasuredPlan) -> str:
     return f"{counted(len(plan.fid_blocks), 'block')} of {counted(plan.record.n_generated, 'image')}"
 
 
-def depth(findings: Findings) -> str:
+def _depth(findings: Findings) -> str:
     """Whether the deep network is better than the shallow one at all."""
     shallow = findings.shallow
     names = f"{shallow.plan.name} minus {shallow.other.name}"
     return f"{DEPTH[shallow.standing]}: {names} is FID {difference_text(shallow.difference)}."
 
 
-def floor(findings: Findings) -> str:
+def _floor(findings: Findings) -> str:
     measured = findings.floor
     images = counted(measured.n_images, "real training image")
     text = f"Floor, {images} instead of generated ones: {spread_text(measured.mean, measured.spread)}"
@@ -99,10 +121,10 @@ def floor(findings: Findings) -> str:
     return f"{text}; {findings.baseline.name} stands at {number(findings.floor_ratio)} times that."
 
 
-def resolution(findings: Findings) -> str:
+def _resolution(findings: Findings) -> str:
     """What the blocks can show: the middle one of the half widths of all intervals."""
     middle = median((c.difference.high - c.difference.low) / 2 for c in findings.against_deep)
-    return f"Paired over {blocks(findings.baseline)}: a difference of FID below about {middle:.2g} does not show."
+    return f"Paired over {_blocks(findings.baseline)}: a difference of FID below about {middle:.2g} does not show."
 
 
 def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
@@ -125,3 +147,124 @@ def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
         worst = f"may still cost up to {findings.pick.difference.high:.2g} FID"
         found.append(f"Not credibly worse is not equal: at {CONFIDENCE:.0%} confidence the recommendation {worst}.")
     return list(dict.fromkeys(found))
+
+
+def exits(summary: pd.DataFrame) -> str:
+    """Whether exits are bimodal, with one switch an image; summary as `exit_summary` gives it."""
+    two_depths = _span(summary["share_full"] + summary["share_plateau"])
+    return (
+        "Were exits bimodal, with one switch an image, full depth and the plateau would hold all evaluations and every "
+        f"image would change exactly once. Over the thresholds they hold {two_depths}, and "
+        f"{_span(summary['share_one_change'])} of images change exactly once."
+    )
+
+
+def _span(shares: pd.Series) -> str:
+    low, high = percent(float(shares.min())), percent(float(shares.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """answer: the short one; details: sentences below it."""
+
+    question: str
+    answer: str
+    details: list[str] = field(default_factory=list)
+
+
+def answers(
+    findings: Findings, parameters: Parameters, suggested: Sequence[SwitchRange], accuracy: Mapping[str, Any]
+) -> list[Answer]:
+    """The first screen's: where to switch, between what, what it buys, at what price, how sure."""
+    plan = findings.pick.plan
+    return [
+        _where_to_switch(findings, parameters, suggested),
+        _between_what(plan, parameters),
+        _what_it_buys(findings),
+        _at_what_price(plan, findings.baseline),
+        _how_sure(findings, accuracy),
+    ]
+
+
+def _where_to_switch(findings: Findings, parameters: Parameters, suggested: Sequence[SwitchRange]) -> Answer:
+    plan, noise = findings.pick.plan, parameters.noise.schedule()
+    if len(plan.edges) == 1:
+        own = evaluated_switch(plan, noise)
+        answer = f"k = {plan.k} of {plan.nfe} evaluations"
+        details = [
+            f"With {plan.solver.label}, {plan.solver.steps} steps: between timesteps {own.high:.0f} and {own.low:.0f}."
+        ]
+        details.append(_suggestions(suggested, own))
+    else:
+        answer = "nowhere"
+        details = [
+            f"{plan.serves[0]} serves all {plan.nfe} evaluations ({plan.solver.label}, {plan.solver.steps} steps)."
+        ]
+        details.append(_suggestions(suggested, None))
+    return Answer("Where to switch", answer, details)
+
+
+def _suggestions(suggested: Sequence[SwitchRange], searched: SwitchRange | None) -> str:
+    """What exit statistics suggest, and whether the searched switch meets one of their intervals."""
+    found = [switch for switch in suggested if switch.edge is not None]
+    if not found:
+        return "Exit statistics suggest no switch at any threshold."
+    edges = ", ".join(f"{switch.edge:.0f} at {switch.label}" for switch in found)
+    text = f"Exit statistics suggest timestep {edges}"
+    if searched is None:
+        return f"{text}."
+    met = [switch.label for switch in found if switch.meets(searched)]
+    return f"{text}: the searched switch meets the 95% interval of {', '.join(met) if met else 'none'}."
+
+
+def _between_what(plan: MeasuredPlan, parameters: Parameters) -> Answer:
+    names = list(dict.fromkeys(plan.serves))
+    answer = " \N{RIGHTWARDS ARROW} ".join(names) if len(names) > 1 else f"{names[0]} alone"
+    return Answer("Between what", answer, [f"{name}: {_network(parameters.backbones[name])}." for name in names])
+
+
+def _network(backbone: Backbone) -> str:
+    shape = f"{counted(backbone.depth, 'block')}, {backbone.width} wide, patch {backbone.patch}"
+    return f"{shape}, {counted(backbone.steps, 'training step')}"
+
+
+def _what_it_buys(findings: Findings) -> Answer:
+    plan, baseline = findings.pick.plan, findings.baseline
+    if plan is baseline:
+        return Answer("What it buys", "nothing", [f"{number(plan.gmacs)} GMACs and {_milliseconds(plan)} an image."])
+    answer = f"{MINUS}{percent(1 - findings.pick.cost_ratio)} GMACs, FID {signed(findings.pick.difference)}"
+    details = [
+        f"GMACs an image: {number(plan.gmacs)} instead of {number(baseline.gmacs)}.",
+        f"Measured: {_milliseconds(plan)} an image instead of {_milliseconds(baseline)}, {plan.speed_up:.2f} times as "
+        f"fast ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f} over blocks).",
+        f"FID difference to {baseline.name}: {difference_text(findings.pick.difference)}.",
+    ]
+    return Answer("What it buys", answer, details)
+
+
+def _milliseconds(plan: MeasuredPlan) -> str:
+    return f"{number(plan.seconds_per_image * 1e3)} ms"
+
+
+def _at_what_price(plan: MeasuredPlan, baseline: MeasuredPlan) -> Answer:
+    """What is held in memory and trained beyond, or short of, the deep network."""
+    extra = plan.resident_parameters - baseline.resident_parameters
+    memory = f"In memory: {number(plan.resident_mb)} MB at {BYTES_PER_PARAMETER} bytes a parameter"
+    training = f"Training: {number(plan.training_gmacs)} GMACs"
+    if extra == 0:
+        return Answer("At what price", "no second network", [f"{memory}.", f"{training}."])
+    memory += f"; {baseline.serves[0]} alone {number(baseline.resident_mb)} MB."
+    training += f"; {baseline.serves[0]} alone {number(baseline.training_gmacs)}."
+    change = f"{abs(extra) / 1e6:.3g} M parameters ({percent(abs(extra) / baseline.resident_parameters)})"
+    return Answer("At what price", f"{'+' if extra > 0 else MINUS}{change}", [memory, training])
+
+
+def _how_sure(findings: Findings, accuracy: Mapping[str, Any]) -> Answer:
+    plan = findings.pick.plan
+    details = [_resolution(findings), _floor(findings), _depth(findings)]
+    named = f"{accuracy['held_out_accuracy']:.1%} of held-out images named rightly"
+    details.append(f"Features: {accuracy['name']}, {named}.")
+    if plan is findings.baseline:
+        return Answer("How sure", _blocks(plan), details)
+    return Answer("How sure", f"{CONFIDENCE:.0%}: FID {interval_ends(findings.pick.difference)}", details)

@@ -140,7 +140,8 @@ class _Watch(Callback):
         self.losses: list[tuple[int, float]] = []
         self.first_step = 0
         self._sum, self._count = 0.0, 0
-        self._seconds_before, self._started = 0.0, 0.0
+        self._seconds_before = 0.0
+        self._started: float | None = None  # never, where a checkpoint holds the last step
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses, "sum": self._sum, "count": self._count, "seconds": self.seconds}
@@ -152,7 +153,8 @@ class _Watch(Callback):
     @property
     def seconds(self) -> float:
         """Of this process, and of those before it up to the checkpoint that this one goes on from."""
-        return self._seconds_before + time.perf_counter() - self._started
+        here = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._seconds_before + here
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.first_step, self._started = trainer.global_step, time.perf_counter()
@@ -170,7 +172,7 @@ class _Watch(Callback):
         if step % self.every_steps and step != self.steps:
             return
         self.losses.append((step, self._sum / self._count))
-        left = (time.perf_counter() - self._started) / (step - self.first_step) * (self.steps - step)
+        left = (self.seconds - self._seconds_before) / (step - self.first_step) * (self.steps - step)
         logger.info("step %d of %d, loss %.4f, about %.0f s left", step, self.steps, self.losses[-1][1], left)
         self._sum, self._count = 0.0, 0
         self.observer.log_metrics({"loss": self.losses[-1][1]}, step)

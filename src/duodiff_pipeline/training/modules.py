@@ -63,7 +63,7 @@ class NoiseTraining(lightning.LightningModule):
         if gamma is None:
             return torch.ones(len(timesteps), device=timesteps.device)
         abar = self.noise.abar_at(timesteps)
-        return (gamma * (1 - abar) / abar).clamp(max=1).float()
+        return (gamma * (1 - abar) / abar).clamp(max=1).float().to(timesteps.device)
 
 
 class NoisePrediction(NoiseTraining):

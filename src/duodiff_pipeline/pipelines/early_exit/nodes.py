@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ...config import EarlyExit, HardwareSettings, Noise, Training
+from ...config import EarlyExit, HardwareSettings, Training
 from ...diffusion.random import keyed_torch_generator
 from ...images.pack import ImagePack
 from ...networks.early_exit import EarlyExits
@@ -17,7 +17,6 @@ def train_early_exits(
     train: ImagePack,
     settings: EarlyExit,
     training: Training,
-    noise: Noise,
     hardware: HardwareSettings,
     seed: int,
     work_folder: Path,
@@ -31,7 +30,7 @@ def train_early_exits(
     exits.init_weights(frozen, keyed_torch_generator(seed, "weights of early exits"))
     return train_once(
         "early_exits",
-        EarlyExitTraining(exits, frozen, noise.schedule(), training.optimisation(settings.steps)),
+        EarlyExitTraining(exits, frozen, frozen.config.noise, training.optimisation(settings.steps)),
         NetworkHeader(
             kind="early_exits",
             architecture=network.header.architecture,
@@ -46,7 +45,7 @@ def train_early_exits(
         training,
         hardware,
         seed,
-        macs_per_image=frozen.macs + 3 * exits.macs,  # the frozen network only runs forward
+        macs_per_image=frozen.macs_before_blocks[-2] + 3 * exits.macs,  # the frozen blocks only run forward
         inputs={"backbone": network.sha256},
         work_folder=work_folder,
     )

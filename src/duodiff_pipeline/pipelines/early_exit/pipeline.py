@@ -5,7 +5,7 @@ from .nodes import train_early_exits
 
 def create_pipeline(backbone: str) -> Pipeline:
     """The frozen backbone to its heads and probes."""
-    settings = ["params:early_exit", "params:training", "params:noise", "params:hardware", "params:seed"]
+    settings = ["params:early_exit", "params:training", "params:hardware", "params:seed"]
     return Pipeline(
         [
             Node(

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,24 @@ import pandas as pd
 from torch import Tensor
 
 from ...config import EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
-from ...diffusion.solvers import Solver
-from ...diffusion.stages import StageSchedule
-from ...files import load_tensors, save_tensors
+from ...diffusion.solvers import CONVENTIONS
+from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
 from ...metrics.intervals import block_interval
-from ...metrics.measure import Meter
 from ...metrics.records import MetricRecord, few_images_warnings
 from ...metrics.reference import ReferenceStatistics
+from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..hardware import sampling_device
-from .plans import EvaluatedPlan, evaluated_plans
+from ..measuring import make_meter, sampling_device
+from .comparison import EvaluatedPlan, evaluated_plans
 
 logger = logging.getLogger(__name__)
 
-CODE = ["diffusion", "images", "metrics", "networks"]
+CODE = ["diffusion", "metrics", "networks", "pipelines/evaluation"]
+EXITS = "early_exits"
+GRID = "sample grid"
 
 
 def plan_evaluation(
@@ -38,13 +40,14 @@ def plan_evaluation(
     noise: Noise,
     **stored: Any,
 ) -> list[dict[str, Any]]:
-    """What will be evaluated, at which cost and price.
+    """What will be evaluated, at which price.
 
-    stored: the networks and, as `<name>_curve`, the training curves of all backbones and of `early_exits`.
+    stored: `network_<name>` and `curve_<name>` of all backbones and of `early_exits`.
     """
-    bank = _bank(stored, early_exit.backbone)
+    networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
+    bank = _bank(networks, early_exit)
     plans = evaluated_plans(chosen, settings, bank, search.first, search.last, noise.schedule())
-    return [_described(evaluated, bank, stored) for evaluated in plans]
+    return [_described(evaluated, networks, curves) for evaluated in plans]
 
 
 def measure_plans(
@@ -58,35 +61,28 @@ def measure_plans(
     reference: ReferenceStatistics,
     train: ImagePack,
     work_folder: Path,
-    **networks: Any,
+    **stored: Any,
 ) -> tuple[pd.DataFrame, dict[str, list[float]], dict[str, Tensor]]:
     """FID and cost of every plan in every seed block, the seconds an image in each, and a sample grid a plan.
 
     The plans take turns within a block, so that a machine that slows down slows all of them.
     """
-    bank = _bank(networks, early_exit.backbone)
-    schedule = noise.schedule()
-    meter = Meter(
-        extractor=extractor,
-        reference=reference,
-        noise=schedule,
-        shape_chw=train.shape_chw,
-        n_images=settings.images or reference.statistics.n_images,
-        micro_batch_images=sampling.micro_batch_images,
-        device=sampling_device(hardware, *networks.values()),
-    )
+    networks = _by_name(stored, "network_")
+    bank = _bank(networks, early_exit)
+    device = sampling_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
     parameters = {
         "n_images": meter.n_images,
         "grid_images": settings.grid_images,
-        "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
         "hardware": hardware.model_dump(),
-        "exits_of": early_exit.backbone,
     }
-    inputs = {"reference": reference.sha256, **{name: network.sha256 for name, network in networks.items()}}
-    work = WorkDir(work_folder, "evaluation", parameters, inputs, CODE)
+    work = WorkDir(work_folder, "evaluation", parameters, {"reference": reference.sha256}, CODE)
+    plans = [SamplingPlan.from_dict(described) for described in evaluated]
+    denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
+    keys = {plan.name: _key(plan, networks) for plan in plans}
     rows = []
-    seconds: dict[str, list[float]] = {described["name"]: [] for described in evaluated}
+    seconds: dict[str, list[float]] = {plan.name: [] for plan in plans}
     grids: dict[str, Tensor] = {}
     warm = set[str]()
     started = time.monotonic()
@@ -94,18 +90,16 @@ def measure_plans(
         left = (time.monotonic() - started) / max(1, done) * (len(settings.seeds) - done)
         shown = f", about {left:.0f} s left" if done else ""
         logger.info("block %d of %d: %d plans%s", done + 1, len(settings.seeds), len(evaluated), shown)
-        for described in evaluated:
-            plan = _plan(described, noise)
-            key = f"{plan.solver.label}_{plan.solver.steps}_{plan.runs}_{plan.exit_threshold}_{seed}"
+        for described, plan in zip(evaluated, plans, strict=True):
+            key = f"{keys[plan.name]}_{seed}"
             grid_file = work.folder / f"{key}.safetensors"
 
             def measure(plan: SamplingPlan = plan, seed: int = seed, grid_file: Path = grid_file) -> dict[str, float]:
-                denoiser = bank.denoiser(plan)
                 if plan.name not in warm:
-                    meter.warm_up(denoiser, plan.solver)
+                    meter.warm_up(denoisers[plan.name], plan.solver)
                     warm.add(plan.name)
-                measured = meter.measure(denoiser, plan.solver, seed)
-                save_tensors(grid_file, "sample grid", {}, {"images": measured.images[: settings.grid_images].clone()})
+                measured = meter.measure(denoisers[plan.name], plan.solver, seed)
+                save_tensors(grid_file, GRID, {}, {"images": measured.images[: settings.grid_images].clone()})
                 return {
                     "fid": measured.fid,
                     "gmacs": measured.trace.gmacs_per_image,
@@ -123,7 +117,8 @@ def measure_plans(
                 }
             )
             seconds[plan.name].append(values["seconds"])
-            grids.setdefault(plan.name, load_tensors(grid_file, "sample grid")[1]["images"])
+            if plan.name not in grids:
+                grids[plan.name] = load_tensors(grid_file, GRID)[1]["images"]
     return pd.DataFrame(rows), seconds, grids
 
 
@@ -155,13 +150,14 @@ def make_records(
             reference_sha256=reference.sha256,
             denoiser=described["name"],
             edges=described["edges"],
-            solver=described["solver"],
+            solver=SamplingPlan.from_dict(described).solver.label,
+            solver_conventions=CONVENTIONS,
             steps=described["steps"],
             nfe=described["nfe"],
             k=described["k"],
             gmacs=float(own["gmacs"].mean()),
             micro_batch_images=sampling.micro_batch_images,
-            weights="ema",
+            weights=described["weights"],
             seeds=settings.seeds,
             warnings=few_images_warnings(n_generated, n_reference, reference.statistics.n_features),
         )
@@ -184,37 +180,46 @@ def summarise_timings(
             "speed_up_low": float(ratio.min()),
             "speed_up_high": float(ratio.max()),
         }
-    return {"sampling": sampling, "training_seconds": {name: value["seconds"] for name, value in training.items()}}
+    by_network = _by_name(training, "seconds_")
+    return {"sampling": sampling, "training_seconds": {name: value["seconds"] for name, value in by_network.items()}}
 
 
-def _bank(stored: Mapping[str, Any], exits_of: str) -> NetworkBank:
-    backbones = {name: value for name, value in stored.items() if name != "early_exits" and not name.endswith("_curve")}
-    return NetworkBank(backbones, stored["early_exits"], exits_of)
+def _by_name(stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
 
 
-def _described(evaluated: EvaluatedPlan, bank: NetworkBank, stored: Mapping[str, Any]) -> dict[str, Any]:
+def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit) -> NetworkBank:
+    backbones = {name: network for name, network in networks.items() if name != EXITS}
+    return NetworkBank(backbones, networks[EXITS], early_exit.backbone)
+
+
+def _served_by(plan: SamplingPlan) -> list[str]:
+    """The distinct networks that must be resident to sample a plan."""
+    exits = [] if plan.exit_threshold is None else [EXITS]
+    return [*dict.fromkeys(plan.schedule.assignment(plan.grid)), *exits]
+
+
+def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
+    """Of all that a block of a plan depends on beside what all plans share; its name is left out."""
+    depends_on = {name: networks[name].sha256 for name in _served_by(plan)}
+    schedule = {"runs": plan.runs, "noise": asdict(plan.schedule.noise), "threshold": plan.exit_threshold}
+    return sha256_of_json({"solver": asdict(plan.solver), **schedule, **depends_on})[:16]
+
+
+def _described(
+    evaluated: EvaluatedPlan, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The plan, and beside what makes it: nfe, k, runs, weights, and its price."""
     plan = evaluated.plan
-    names = list(dict.fromkeys(plan.schedule.assignment(plan.grid)))
-    trained = names + (["early_exits"] if plan.exit_threshold is not None else [])
+    served_by = _served_by(plan)
     return {
-        "name": plan.name,
+        **plan.to_dict(),
         "role": evaluated.role,
         "control_of": evaluated.control_of,
-        "solver": plan.solver.name,
-        "steps": plan.solver.steps,
-        "eta": plan.solver.eta,
-        "edges": list(plan.schedule.edges),
-        "serves": list(plan.schedule.serves),
         "runs": plan.runs,
-        "exit_threshold": plan.exit_threshold,
         "nfe": len(plan.grid),
         "k": plan.switch,
-        "resident_parameters": sum(stored[name].parameters for name in trained),
-        "training_gmacs": sum(stored[f"{name}_curve"]["training_gmacs"] for name in trained),
+        "weights": networks[served_by[0]].header.weights,
+        "resident_parameters": sum(networks[name].parameters for name in served_by),
+        "training_gmacs": sum(curves[name]["training_gmacs"] for name in served_by),
     }
-
-
-def _plan(described: Mapping[str, Any], noise: Noise) -> SamplingPlan:
-    solver = Solver(described["solver"], described["steps"], described["eta"])
-    schedule = StageSchedule(tuple(described["edges"]), tuple(described["serves"]), noise.schedule())
-    return SamplingPlan(described["name"], solver, schedule, described["exit_threshold"])

@@ -5,9 +5,10 @@ from .nodes import make_records, measure_plans, plan_evaluation, summarise_timin
 
 def create_pipeline(backbones: list[str]) -> Pipeline:
     """Chosen schedules and all networks to records, seed blocks, timings and sample grids."""
-    networks = {name: f"{name}.network" for name in (*backbones, "early_exits")}
-    curves = {f"{name}_curve": f"{name}.training_curve" for name in networks}
-    seconds = {name: f"{name}.training_seconds" for name in networks}
+    names = (*backbones, "early_exits")
+    networks = {f"network_{name}": f"{name}.network" for name in names}
+    curves = {f"curve_{name}": f"{name}.training_curve" for name in names}
+    seconds = {f"seconds_{name}": f"{name}.training_seconds" for name in names}
     settings = {"settings": "params:evaluation", "early_exit": "params:early_exit", "noise": "params:noise"}
     meter = {"sampling": "params:sampling", "extractor": "extractor", "reference": "reference"}
     return Pipeline(

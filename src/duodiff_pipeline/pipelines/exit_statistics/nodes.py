@@ -1,18 +1,23 @@
 """At which depth the adaptive denoiser exits, and the switch that suggests."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ...analysis.change_point import find_change_point
 from ...analysis.exit_statistics import exit_panels
-from ...config import ExitStatistics, HardwareSettings, Noise, Sampling
+from ...config import EarlyExit, ExitStatistics, HardwareSettings, Sampling
 from ...diffusion.sampling import sample
+from ...diffusion.stages import StageSchedule
 from ...images.pack import ImagePack
 from ...networks.files import StoredNetwork
-from ...networks.plans import NetworkBank, SamplingPlan, single
-from ..hardware import sampling_device
+from ...networks.plans import NetworkBank, SamplingPlan
+from ...workdir import WorkDir
+from ..measuring import sampling_device
+
+CODE = ["analysis", "diffusion", "networks", "pipelines/exit_statistics"]
 
 
 def collect_exits(
@@ -20,34 +25,45 @@ def collect_exits(
     exits: StoredNetwork,
     train: ImagePack,
     settings: ExitStatistics,
-    noise: Noise,
+    early_exit: EarlyExit,
     sampling: Sampling,
     hardware: HardwareSettings,
+    work_folder: Path,
 ) -> pd.DataFrame:
     """The exit depth of every image at every evaluation, under every threshold."""
-    bank = NetworkBank({"deep": network}, exits, "deep")
-    schedule, solver = noise.schedule(), settings.solver.solver()
+    name = early_exit.backbone
+    bank = NetworkBank({name: network}, exits, name)
+    noise, solver = bank.network(name).config.noise, settings.solver.solver()
     device = sampling_device(hardware, network, exits)
-    tables = []
-    for threshold in settings.thresholds:
-        stages = single("", "deep", solver, schedule).schedule
-        denoiser = bank.denoiser(SamplingPlan(f"adadiff {threshold:g}", solver, stages, threshold))
+    parameters = {
+        **settings.model_dump(mode="json"),
+        "sampling": sampling.model_dump(),
+        "hardware": hardware.model_dump(),
+    }
+    inputs = {"network": network.sha256, "exits": exits.sha256}
+    work = WorkDir(work_folder, "exit_statistics", parameters, inputs, CODE)
+
+    def exits_at(threshold: float) -> pd.DataFrame:
+        plan = SamplingPlan(f"adadiff u<={threshold:g}", solver, StageSchedule((), (name,), noise), threshold)
+        images = range(settings.images)
         trace = sample(
-            denoiser,
+            bank.denoiser(plan),
             solver,
-            schedule,
+            noise,
             train.shape_chw,
-            range(settings.images),
+            images,
             settings.seed,
             sampling.micro_batch_images,
             device,
         ).trace
-        index = pd.MultiIndex.from_product([range(trace.nfe), range(settings.images)], names=["evaluation", "image"])
-        table = pd.DataFrame(
-            {"threshold": threshold, "exit_depth": trace.exit_depth.ravel()}, index=index
-        ).reset_index()
-        tables.append(table.assign(timestep=trace.timesteps[table["evaluation"]]))
-    return pd.concat(tables, ignore_index=True)
+        index = pd.MultiIndex.from_product([range(trace.nfe), images], names=["evaluation", "image"])
+        table = pd.DataFrame({"threshold": threshold, "exit_depth": trace.exit_depth.ravel()}, index=index)
+        return table.reset_index().assign(timestep=lambda rows: trace.timesteps[rows["evaluation"]])
+
+    def collect(path: Path) -> None:
+        pd.concat(map(exits_at, settings.thresholds), ignore_index=True).to_parquet(path, index=False)
+
+    return pd.read_parquet(work.keep("exit_table.parquet", collect))
 
 
 def find_change_points(exit_table: pd.DataFrame, settings: ExitStatistics) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from .nodes import collect_exits, find_change_points
 
 def create_pipeline(backbone: str) -> Pipeline:
     """The deep network and its early exits to exit depths and change points."""
-    settings = ["params:exit_statistics", "params:noise", "params:sampling", "params:hardware"]
+    settings = ["params:exit_statistics", "params:early_exit", "params:sampling", "params:hardware", "work_folder"]
     return Pipeline(
         [
             Node(

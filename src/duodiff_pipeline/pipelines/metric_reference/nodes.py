@@ -1,26 +1,40 @@
 """The feature extractor, the statistics that generated images are held against, and the floor."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from ...config import MetricReference
+from ...config import HardwareSettings, MetricReference
 from ...images.pack import ImagePack
 from ...metrics.classifier import ClassifierConfig, FeatureClassifier, accuracy, train_classifier
 from ...metrics.extractor import extract_features
 from ...metrics.frechet import GaussianStatistics
 from ...metrics.measure import FEATURE_BATCH_IMAGES
 from ...metrics.reference import ReferenceStatistics, floor
+from ...workdir import WorkDir
+
+CODE = ["diffusion", "metrics", "pipelines/metric_reference"]
 
 
 def train_extractor(
-    train: ImagePack, held_out: ImagePack, settings: MetricReference, seed: int
+    train: ImagePack,
+    held_out: ImagePack,
+    settings: MetricReference,
+    hardware: HardwareSettings,
+    seed: int,
+    work_folder: Path,
 ) -> tuple[FeatureClassifier, dict[str, Any]]:
     """A classifier of the training images, and its accuracy on the held-out ones."""
     channels, size, _ = train.shape_chw
     config = ClassifierConfig(channels, size, train.classes, settings.features, settings.width)
-    extractor = train_classifier(
-        train.images, train.labels, config, settings.steps, settings.batch_images, settings.learning_rate, seed
-    )
+    parameters = {**settings.model_dump(), "threads": hardware.threads, "seed": seed}
+    work = WorkDir(work_folder, "metric_reference", parameters, {"train": train.sha256}, CODE)
+
+    def fit(path: Path) -> None:
+        rate, batch = settings.learning_rate, settings.batch_images
+        train_classifier(train.images, train.labels, config, settings.steps, batch, rate, seed).save(path)
+
+    extractor = FeatureClassifier.load(work.keep("extractor.safetensors", fit))
     measured = accuracy(extractor, held_out.images, held_out.labels, FEATURE_BATCH_IMAGES)
     return extractor, {"name": extractor.name, "sha256": extractor.sha256, "held_out_accuracy": measured}
 

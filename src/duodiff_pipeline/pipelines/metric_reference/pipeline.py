@@ -8,7 +8,11 @@ def create_pipeline() -> Pipeline:
     settings = ["params:metric_reference", "params:seed"]
     return Pipeline(
         [
-            Node(train_extractor, ["train_images", "held_out_images", *settings], ["extractor", "extractor_accuracy"]),
+            Node(
+                train_extractor,
+                ["train_images", "held_out_images", settings[0], "params:hardware", settings[1], "work_folder"],
+                ["extractor", "extractor_accuracy"],
+            ),
             Node(reference_statistics, ["extractor", "held_out_images"], "reference"),
             Node(measure_floor, ["extractor", "train_images", "reference", *settings], "floor"),
         ]

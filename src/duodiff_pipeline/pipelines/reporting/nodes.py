@@ -42,16 +42,24 @@ def make_metrics(
     return metrics
 
 
-def make_report(findings: Findings, parameters: dict[str, Any], **shown: Any) -> tuple[dict[str, str], str]:
+def make_report(
+    findings: Findings, parameters: dict[str, Any], runtime_params: dict[str, Any], **shown: Any
+) -> tuple[dict[str, str], str]:
     """The figures, and the HTML page that holds them.
 
-    shown: the other fields of `ReportData` but for provenance, the training curves being given as `<name>_curve`.
+    runtime_params: of the command line, nested; shown: the other fields of `ReportData` but for provenance, the
+    training curves being given as `<name>_curve`.
     """
     from ...reporting.page import ReportData, draw_figures, render_page
 
     curves = {name.removesuffix("_curve"): shown.pop(name) for name in list(shown) if name.endswith("_curve")}
     data = ReportData(
-        **shown, parameters=validate(parameters), training_curves=curves, git=git_state(Path.cwd()), versions=versions()
+        **shown,
+        parameters=validate(parameters),
+        runtime_params=tracking.flatten(runtime_params),
+        training_curves=curves,
+        git=git_state(Path.cwd()),
+        versions=versions(),
     )
     figures = draw_figures(findings, data)
     return figures, render_page(findings, data, figures)

@@ -9,14 +9,13 @@ from ... import tracking
 from ...config import HardwareSettings, Noise, Sampling, SwitchSearch
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
-from ...metrics.measure import Meter
 from ...metrics.reference import ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..hardware import sampling_device
+from ..measuring import make_meter, sampling_device
 
-CODE = ["diffusion", "images", "metrics", "networks", "search"]
+CODE = ["diffusion", "metrics", "networks", "search", "pipelines/switch_search"]
 
 
 def search_switch(
@@ -43,14 +42,8 @@ def search_switch(
     bank = NetworkBank({settings.first: first, settings.last: last})
     edges = {candidate["label"]: candidate["edge"] for candidate in candidate_edges}
     space = SearchSpace(settings.solvers, settings.steps, edges, settings.first, settings.last, schedule)
-    meter = Meter(
-        extractor=extractor,
-        reference=reference,
-        noise=schedule,
-        shape_chw=train.shape_chw,
-        n_images=settings.images or reference.statistics.n_images,
-        micro_batch_images=sampling.micro_batch_images,
-        device=sampling_device(hardware, first, last),
+    meter = make_meter(
+        extractor, reference, train, settings.images, noise, sampling, sampling_device(hardware, first, last)
     )
     parameters = {
         **settings.model_dump(mode="json", exclude={"n_trials"}),  # so that a study can be extended

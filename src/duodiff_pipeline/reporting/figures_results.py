@@ -1,6 +1,6 @@
-"""Figures over cost: FID, switch and measured seconds."""
+"""Figures of what came out: FID over cost and over the switch, measured seconds, training losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .findings import Findings
-from .labels import place_labels
 from .measured import MeasuredPlan
-from .style import BLUE, GREY, INK, ORANGE, ROLES, SKY, drawn, fit_scale
+from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, ROLES, SKY, drawn, fit_scale, place_labels
 
 
 @drawn(10.4, 6.0)
@@ -61,14 +60,16 @@ def seconds_figure(figure: Figure, findings: Findings) -> None:
 
 
 @drawn(10.4, 3.9)
-def switch_figure(figure: Figure, findings: Findings, trials: pd.DataFrame, comparable: bool) -> None:
+def switch_figure(
+    figure: Figure, findings: Findings, trials: pd.DataFrame, first: str, last: str, comparable: bool
+) -> None:
     """FID of trials against the switch k, a panel for every solver and number of steps.
 
-    The networks alone stand at the ends; evaluated schedules are added where they were measured at the trials' n.
+    first, last: the networks of the noisy and of the last stage, which alone stand at the ends. comparable: whether the
+    evaluated schedules, measured at the trials' n, are added.
     """
     panels = list(trials.groupby(["solver", "steps"]))
     every_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    first, last = _ends(trials)
     for axes, ((solver, steps), own) in zip(every_axes, panels, strict=True):
         staged = own[own["k"].notna()]
         alone = own[own["k"].isna()].assign(serves=lambda table: table["serves"].str[0])
@@ -97,10 +98,26 @@ def switch_figure(figure: Figure, findings: Findings, trials: pd.DataFrame, comp
     figure.legend(handles=keys + duodiff, loc="outside lower center", ncols=5)
 
 
-def _ends(trials: pd.DataFrame) -> tuple[str, str]:
-    """Backbones of the noisy and of the last stage."""
-    staged = trials.loc[trials["k"].notna(), "serves"]
-    return (staged.iloc[0][0], staged.iloc[0][-1]) if len(staged) else ("shallow", "deep")
+@drawn(10.4, 3.6)
+def training_figure(figure: Figure, curves: Mapping[str, Mapping[str, Any]]) -> None:
+    """Loss against training steps; early exits, whose loss is another sum, have a panel of their own."""
+    left, right = figure.subplots(1, 2, width_ratios=[2, 1])
+    colours = {"deep": BLUE, "shallow": ORANGE, "middle": GREY}
+    others = iter([GREEN, PINK, RED] * len(curves))
+    values: dict[Any, list[float]] = {left: [], right: []}
+    for name, curve in curves.items():
+        if not curve["losses"]:  # fewer steps than lie between two points
+            continue
+        axes = right if name == "early_exits" else left
+        steps, losses = zip(*curve["losses"], strict=True)
+        axes.plot(steps, losses, marker=".", color=colours.get(name) or next(others), label=name.replace("_", " "))
+        values[axes] += losses
+    for axes, title in ((left, "backbones"), (right, "heads and probes of early exits")):
+        axes.set(title=title, xlabel="training step", xlim=(0, None))
+        fit_scale(axes, "y", values[axes])
+    left.set_ylabel("training loss")
+    if values[left]:
+        left.legend()
 
 
 def _scatter(axes: Axes, findings: Findings, value: Callable[[MeasuredPlan], float], intervals: bool) -> None:

@@ -1,0 +1,58 @@
+"""What is evaluated: the networks alone, the chosen schedules, AdaDiff, and the controls at the schedules' cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ...config import Evaluation
+from ...diffusion.noise import NoiseSchedule
+from ...diffusion.solvers import Solver
+from ...diffusion.stages import StageSchedule
+from ...networks.controls import plan_name, reversed_order, throughout
+from ...networks.plans import NetworkBank, SamplingPlan, single
+
+Role = Literal["deep", "shallow", "duodiff", "adadiff", "control"]
+
+
+@dataclass(frozen=True)
+class EvaluatedPlan:
+    """role: what it is in the comparison; control_of: the plan whose cost a control matches."""
+
+    plan: SamplingPlan
+    role: Role
+    control_of: str | None = None
+
+
+def evaluated_plans(
+    chosen: Sequence[dict[str, Any]],
+    settings: Evaluation,
+    bank: NetworkBank,
+    first: str,
+    last: str,
+    noise: NoiseSchedule,
+) -> list[EvaluatedPlan]:
+    """Every plan once, the baseline first."""
+    base = settings.solver.solver()
+    plans = [
+        EvaluatedPlan(single(plan_name("deep", base), last, base, noise), "deep"),
+        EvaluatedPlan(single(plan_name("shallow", base), first, base, noise), "shallow"),
+    ]
+    for choice in chosen:
+        solver = Solver(choice["solver"], choice["steps"])
+        schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
+        duodiff = SamplingPlan(plan_name("duodiff", solver, choice["k"]), solver, schedule)
+        controls = [throughout("fewer steps", last, duodiff, bank), reversed_order(duodiff)]
+        if settings.middle is not None:
+            controls.append(throughout("middle", settings.middle, duodiff, bank))
+        plans.append(EvaluatedPlan(single(plan_name("deep", solver), last, solver, noise), "deep"))
+        plans.append(EvaluatedPlan(duodiff, "duodiff"))
+        plans += [EvaluatedPlan(control, "control", duodiff.name) for control in controls]
+    for threshold in settings.exit_thresholds:
+        schedule = StageSchedule((), (bank.exits_of or last,), noise)
+        adaptive = SamplingPlan(f"{plan_name('adadiff', base)} u<={threshold:g}", base, schedule, threshold)
+        plans.append(EvaluatedPlan(adaptive, "adadiff"))
+    once: dict[tuple[Any, ...], EvaluatedPlan] = {}
+    for evaluated in plans:
+        plan = evaluated.plan
+        once.setdefault((plan.solver, plan.runs, plan.exit_threshold), evaluated)
+    return list(once.values())

@@ -1,0 +1,47 @@
+"""What the nodes that sample share: the device, and the meter of the search and the evaluation."""
+
+from typing import Literal
+
+import torch
+
+from ..config import HardwareSettings, Noise, Sampling
+from ..images.pack import ImagePack
+from ..metrics.classifier import FeatureClassifier
+from ..metrics.measure import Meter
+from ..metrics.reference import ReferenceStatistics
+from ..networks.files import StoredNetwork
+
+Device = Literal["cpu", "cuda", "mps"]
+
+
+def sampling_device(hardware: HardwareSettings, *networks: StoredNetwork) -> Device:
+    """The device that Lightning's accelerator of that name stands for; the networks are moved there."""
+    device: Device = "cpu"
+    if hardware.accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        device = "cuda"
+    elif hardware.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        device = "mps"
+    for network in networks:
+        network.module.to(device)
+    return device
+
+
+def make_meter(
+    extractor: FeatureClassifier,
+    reference: ReferenceStatistics,
+    train: ImagePack,
+    images: int | None,
+    noise: Noise,
+    sampling: Sampling,
+    device: Device,
+) -> Meter:
+    """A meter of `images` generated images, or of as many as are held out."""
+    return Meter(
+        extractor=extractor,
+        reference=reference,
+        noise=noise.schedule(),
+        shape_chw=train.shape_chw,
+        n_images=images or reference.statistics.n_images,
+        micro_batch_images=sampling.micro_batch_images,
+        device=device,
+    )
