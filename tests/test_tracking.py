@@ -54,16 +54,14 @@ def own(project: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """What tracking warned of; MLflow itself has nothing to say beside it."""
-    said: list[str] = []
-    yield said
-    said += [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    shown = capfd.readouterr()
-    assert (shown.out, shown.err) == ("", "")
+def one_warning(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Tracking warns once in the test; MLflow itself has nothing to say beside it."""
+    yield
+    said = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.WARNING]
     assert len(said) == 1, said
     assert said[0].startswith("MLflow fails (")
     assert said[0].endswith("the work goes on, but is not tracked from here on")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture
@@ -257,9 +255,10 @@ def test_a_run_without_a_store_keeps_nothing_and_says_nothing(
 METHODS = ["search_runs", "create_run", "log_batch", "log_image", "log_artifacts", "set_tag", "set_terminated"]
 
 
+@pytest.mark.usefixtures("one_warning")
 @pytest.mark.parametrize("broken", [METHODS, *([method] for method in METHODS)], ids=lambda names: "+".join(names))
 def test_any_method_that_raises_gives_one_warning(
-    project: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str], broken: list[str]
+    project: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, broken: list[str]
 ) -> None:
     run = tracking.start(project, f"broken {'+'.join(broken)}", "key", "name")
 
@@ -275,7 +274,8 @@ def test_any_method_that_raises_gives_one_warning(
         assert {entry.info.status for entry in stored(project, f"broken {broken[0]}")} == {"FINISHED"}
 
 
-def test_changed_parameters_are_refused_with_one_warning(project: Path, warnings: list[str]) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_changed_parameters_are_refused_with_one_warning(project: Path) -> None:
     run = tracking.start(project, "changed", "key", "name")
     for value in (1, 1, 2, 3):
         run.log_params({"a": value})
@@ -284,8 +284,9 @@ def test_changed_parameters_are_refused_with_one_warning(project: Path, warnings
     assert status(run) == "FINISHED"
 
 
+@pytest.mark.usefixtures("one_warning")
 def test_an_unknown_run_by_environment_gives_one_warning(
-    project: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+    project: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "ab" * 16)
     run = tracking.start(project, "unknown", "key", "name")
@@ -302,32 +303,36 @@ def untracked_within(seconds: float, folder: Path, artifacts: Path) -> None:
     assert time.monotonic() - began < seconds
 
 
-def test_a_garbage_database(tmp_path: Path, artifacts: Path, warnings: list[str]) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_a_garbage_database(tmp_path: Path, artifacts: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"garbage " * 2000)
     untracked_within(10, tmp_path, artifacts)
     assert (tmp_path / "mlflow.db").read_bytes() == b"garbage " * 2000
 
 
-def test_a_folder_that_cannot_be(tmp_path: Path, artifacts: Path, warnings: list[str]) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_a_folder_that_cannot_be(tmp_path: Path, artifacts: Path) -> None:
     (tmp_path / "file").write_text("")
     untracked_within(10, tmp_path / "file" / "below", artifacts)
 
 
-def test_a_readonly_database(
-    own: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
-) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_a_readonly_database(own: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root may write to any file, so the mode of the file would not do
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{own / 'mlflow.db'}?mode=ro&uri=true")
     untracked_within(10, own, artifacts)
 
 
-def test_a_database_locked_from_the_start(own: Path, artifacts: Path, warnings: list[str]) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_a_database_locked_from_the_start(own: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own / 'mlflow.db'}?timeout=0.1")  # else sqlite's 5 s
     with closing(sqlite3.connect(own / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
         untracked_within(10, own, artifacts)
 
 
-def test_a_database_locked_on_the_way(own: Path, artifacts: Path, warnings: list[str]) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_a_database_locked_on_the_way(own: Path, artifacts: Path) -> None:
     run = tracking.start(own, "locked", "key", "name")
     engine = SqlAlchemyStore._engine_map[f"sqlite:///{own / 'mlflow.db'}"]
 
@@ -341,14 +346,16 @@ def test_a_database_locked_on_the_way(own: Path, artifacts: Path, warnings: list
     assert run.store.lost
 
 
-def test_a_database_destroyed_on_the_way(own: Path, artifacts: Path, warnings: list[str]) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_a_database_destroyed_on_the_way(own: Path, artifacts: Path) -> None:
     run = tracking.start(own, "destroyed", "key", "name")
     (own / "mlflow.db").write_bytes(b"garbage " * 2000)
     use_everything(run, artifacts)
     assert run.store.lost
 
 
-def test_artifacts_that_cannot_be_written(own: Path, artifacts: Path, warnings: list[str]) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_artifacts_that_cannot_be_written(own: Path, artifacts: Path) -> None:
     (own / "mlartifacts").write_text("a file where a folder should be")
     run = tracking.start(own, "artifacts", "key", "name")
     with run.child("train deep") as child:
@@ -357,9 +364,8 @@ def test_artifacts_that_cannot_be_written(own: Path, artifacts: Path, warnings: 
     assert [entry.info.status for entry in stored(own, "artifacts")] == ["FINISHED", "FINISHED"]
 
 
-def test_a_server_that_is_not_there(
-    tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
-) -> None:
+@pytest.mark.usefixtures("one_warning")
+def test_a_server_that_is_not_there(tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -368,8 +374,9 @@ def test_a_server_that_is_not_there(
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.usefixtures("one_warning")
 def test_a_server_that_takes_calls_and_never_answers(
-    tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+    tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # the user's own patience counts
     with socket.socket() as listener:

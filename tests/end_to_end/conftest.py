@@ -22,11 +22,12 @@ class Project:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the project's virtual environment in the copy."""
+        inherited = {name: value for name, value in os.environ.items() if not _foreign(name)}
         paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
         return subprocess.run(
             command,
             cwd=self.root,
-            env={**os.environ, **paths, **environment},
+            env={**inherited, **paths, **environment},
             capture_output=True,
             text=True,
             check=False,
@@ -37,6 +38,11 @@ class Project:
 
     def data(self, layer: str, experiment: str = "test") -> Path:
         return self.root / "data" / layer / experiment
+
+
+def _foreign(name: str) -> bool:
+    """Whether a variable of the environment would lead a copy to someone else's runs, configuration or data."""
+    return name == "KEDRO_ENV" or (name.startswith(("MLFLOW_", "DVC_")) and name != "DVC_NO_ANALYTICS")
 
 
 def copy_project(root: Path) -> Project:

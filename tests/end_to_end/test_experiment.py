@@ -79,9 +79,14 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     assert parent.data.params["switch_search.n_trials"] == "12"
     assert {"experiment_key", "git_commit", "git_dirty", "data_sha256", "environment"} <= set(parent.data.tags)
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    names = {run.info.run_name for run in children}
-    assert {"train deep", "train shallow", "train middle", "train early_exits"} <= names
-    assert any(name.startswith("trial ") for name in names)
+    assert len(children) == len(runs) - 1
+    assert [run.info.run_name for run in children if run.info.status != "FINISHED"] == []
+    names = sorted(run.info.run_name for run in children)
+    trainings = [name for name in names if name.startswith("train ")]
+    assert trainings == ["train deep", "train early_exits", "train middle", "train shallow"]
+    trials = [name for name in names if name.startswith("trial ")]
+    assert trials
+    assert trials == sorted(set(trials))
     deep = next(run for run in children if run.info.run_name == "train deep")
     assert [point.step for point in client.get_metric_history(deep.info.run_id, "loss")] == [6, 12]
     assert client.list_artifacts(deep.info.run_id, "images")

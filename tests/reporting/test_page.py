@@ -88,7 +88,6 @@ def test_exits_are_summarised_by_threshold(page):
     for row in exit_summary(data.exit_table, 9).to_dict("records"):
         cells = (f"u ≤ {row['threshold']:g}", f"{row['mean_depth']:.1f} of 9", f"{row['changes_mean']:.1f}")
         assert all(f">{cell}</td>" in table for cell in cells)
-    assert table.count("<tr>") == 1 + len(data.change_points) + 1  # head, thresholds, head of the next table
     assert "of images change exactly once" in table
 
 

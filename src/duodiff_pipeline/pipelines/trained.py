@@ -52,24 +52,27 @@ def train_once(
     work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
     finished = work.folder / "network.safetensors"
 
-    def run() -> dict[str, Any]:
-        child = tracking.current().child(f"train {name}")
+    with tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
-        fitted = fit(
-            module,
-            StepBatches(train.images, module.noise.timesteps, training.batch_images, steps, seed, training.flip),
-            Hardware(hardware.accelerator, hardware.devices, hardware.precision),
-            work.folder,
-            training.checkpoint_every_steps,
-            child,
-            training.observe_every_steps,
-            draw,
-        )
-        StoredNetwork(module.ema.module, header).save(finished)
-        child.log_metrics({"seconds": fitted.seconds}, steps)
-        child.end()
-        return {"losses": fitted.losses, "seconds": fitted.seconds}
 
-    result = work.remember("result", run)
+        def run() -> dict[str, Any]:
+            fitted = fit(
+                module,
+                StepBatches(train.images, module.noise.timesteps, training.batch_images, steps, seed, training.flip),
+                Hardware(hardware.accelerator, hardware.devices, hardware.precision),
+                work.folder,
+                training.checkpoint_every_steps,
+                child,
+                training.observe_every_steps,
+                draw,
+            )
+            StoredNetwork(module.ema.module, header).save(finished)
+            return {"losses": fitted.losses, "seconds": fitted.seconds}
+
+        made_before = finished.is_file()
+        result = work.remember("result", run)
+        for step, loss in result["losses"] if made_before else []:
+            child.log_metrics({"loss": loss}, step)
+        child.log_metrics({"seconds": result["seconds"]}, steps)
     curve = {"losses": result["losses"], "training_gmacs": steps * training.batch_images * macs_per_image / 1e9}
     return StoredNetwork.load(finished), curve, {"seconds": result["seconds"]}

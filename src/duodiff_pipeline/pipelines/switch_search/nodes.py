@@ -68,10 +68,9 @@ def search_switch(
     trials = run_study(work.folder, settings.n_trials, settings.seed, space.anchors(), evaluate)
     table = trials_table(trials, space)
     for row in table[table["on_front"]].drop_duplicates("plan").to_dict("records"):
-        child = tracking.current().child(f"trial {row['trial']}: {row['plan']}")
-        child.log_params({key: row[key] for key in ("plan", "solver", "steps", "edges_by", "k", "edges")})
-        child.log_metrics({"fid": row["fid"], "gmacs": row["gmacs"]})
-        child.end()
+        with tracking.current().child(f"trial {row['trial']}: {row['plan']}") as child:
+            child.log_params({key: row[key] for key in ("plan", "solver", "steps", "edges_by", "k", "edges")})
+            child.log_metrics({"fid": row["fid"], "gmacs": row["gmacs"]})
     return table
 
 
