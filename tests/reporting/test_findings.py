@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from report_examples import PLANS, evaluation, findings
@@ -196,3 +198,10 @@ def test_a_shallow_network_that_costs_more_leaves_only_the_baseline():
     found = weigh(measured_plans(**inputs), Floor((2.0, 3.0), 599))
     assert found.pick.plan is found.pick.other is found.baseline
     assert reasons(found) == ["No network alone and no DuoDiff costs less than deep ddim 20."]
+
+
+def test_a_saving_that_the_clock_does_not_show_is_said():
+    found = findings()
+    slow = replace(found.pick.plan, speed_up=0.95, speed_up_low=0.8, speed_up_high=1.1)
+    said = caveats(replace(found, pick=replace(found.pick, plan=slow)), 0.98)
+    assert any("does not show by the clock" in caveat and "0.95 times as fast" in caveat for caveat in said)

@@ -146,6 +146,12 @@ def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
     if findings.pick.standing == "indistinguishable" and findings.verdict != "stay with deep":
         worst = f"may still cost up to {findings.pick.difference.high:.2g} FID"
         found.append(f"Not credibly worse is not equal: at {CONFIDENCE:.0%} confidence the recommendation {worst}.")
+    plan = findings.pick.plan
+    if plan is not findings.baseline and plan.speed_up_low <= 1:
+        clock = (
+            f"{plan.speed_up:.2f} times as fast ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f} over the blocks)"
+        )
+        found.append(f"The saving does not show by the clock: measured, the recommendation is {clock}.")
     return list(dict.fromkeys(found))
 
 
