@@ -140,3 +140,10 @@ def test_a_half_written_value_is_not_taken(make, monkeypatch):
         with pytest.raises(OSError, match="disk full"):
             work.remember("other", lambda: [8, 8, 8])
     assert work.remember("other", lambda: 9) == 9
+
+
+def test_it_knows_what_it_remembers(tmp_path):
+    work = WorkDir(tmp_path, "node", {}, {}, [])
+    assert not work.remembers("value")
+    work.remember("value", lambda: 1)
+    assert work.remembers("value")

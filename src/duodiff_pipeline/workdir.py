@@ -46,12 +46,19 @@ class WorkDir:
 
     def remember(self, name: str, compute: Callable[[], Any]) -> Any:
         """The JSON value that `compute` made under this name, now or in an earlier run."""
-        path = self.folder / f"{name}.json"
+        path = self._remembered(name)
         if not path.is_file():
             value = compute()
             with whole_file(path) as beside:
                 beside.write_text(json.dumps(value))
         return json.loads(path.read_text())  # also where it was computed now: JSON turns tuples to lists, keys to text
+
+    def remembers(self, name: str) -> bool:
+        """Whether `remember` would compute nothing under this name."""
+        return self._remembered(name).is_file()
+
+    def _remembered(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
 
     def keep(self, name: str, write: Callable[[Path], None]) -> Path:
         """The file that `write` wrote under this name, now or in an earlier run; whole or not there at all."""

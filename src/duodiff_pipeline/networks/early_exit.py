@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ..diffusion.denoiser import Prediction
 from .cost import count_macs
-from .uvit import UViT, UViTConfig, output_to_noise, unpatchify
+from .uvit import ReadsOut, UViT, UViTConfig
 
 
-class ExitHead(nn.Module):
+class ExitHead(ReadsOut):
     """Tokens (N, S, D) between two blocks to the noise (N, C, H, W) in the images x at timesteps (N,)."""
 
     def __init__(self, config: UViTConfig) -> None:
@@ -28,12 +28,7 @@ class ExitHead(nn.Module):
         self.final_layer = nn.Conv2d(c.channels, c.channels, 3, padding=1)
 
     def forward(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-        return output_to_noise(self.config, self.output(tokens_nsd), x_nchw, timesteps)
-
-    def output(self, tokens_nsd: Tensor) -> Tensor:
-        """What the last layer puts out, (N, C, H, W)."""
-        patches = self.decoder_pred(self.norm(tokens_nsd))[:, self.config.extra_tokens :]
-        return self.final_layer(unpatchify(patches, self.config.patch, self.config.channels))
+        return self.read_out(tokens_nsd, x_nchw, timesteps)
 
     @property
     def macs(self) -> int:

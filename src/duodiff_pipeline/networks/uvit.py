@@ -146,7 +146,22 @@ def output_to_noise(config: UViTConfig, output_nchw: Tensor, x_nchw: Tensor, tim
     return (x_nchw - signal * output_nchw) / noise
 
 
-class UViT(nn.Module):
+class ReadsOut(nn.Module):
+    """What ends in a norm, a linear layer and a convolution: a U-ViT, and a head in its midst."""
+
+    config: UViTConfig
+    norm: nn.LayerNorm
+    decoder_pred: nn.Linear
+    final_layer: nn.Conv2d
+
+    def read_out(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        """Tokens (N, S, D) to the noise (N, C, H, W) in the images x at timesteps (N,)."""
+        patches = self.decoder_pred(self.norm(tokens_nsd))[:, self.config.extra_tokens :]
+        output = self.final_layer(unpatchify(patches, self.config.patch, self.config.channels))
+        return output_to_noise(self.config, output, x_nchw, timesteps)
+
+
+class UViT(ReadsOut):
     """A noise-predicting U-ViT; keeps the `Denoiser` contract.
 
     Its parts (`embed`, `run_block`, `read_out`) are public so that early exits can stop between blocks.
@@ -207,12 +222,6 @@ class UViT(nn.Module):
                 skips.append(tokens_nsd)
             return tokens_nsd
         return self.blocks[i](tokens_nsd, skips.pop())
-
-    def read_out(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-        """Tokens (N, S, D) after the last block to the noise (N, C, H, W) in the images x at timesteps (N,)."""
-        patches = self.decoder_pred(self.norm(tokens_nsd))[:, self.config.extra_tokens :]
-        output = self.final_layer(unpatchify(patches, self.config.patch, self.config.channels))
-        return output_to_noise(self.config, output, x_nchw, timesteps)
 
     def forward(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Predict the noise (N, C, H, W) in images that stand at timesteps (N,) of their own."""

@@ -69,7 +69,7 @@ def train_once(
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
 
-        made_before = finished.is_file()
+        made_before = work.remembers("result")
         result = work.remember("result", run)
         for step, loss in result["losses"] if made_before else []:
             child.log_metrics({"loss": loss}, step)
