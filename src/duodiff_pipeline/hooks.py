@@ -1,6 +1,8 @@
 """What happens around a run: parameters are validated whole before any node, and the run is tracked."""
 
 import logging
+import shlex
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from .provenance import git_state
 from .workdir import code_version
 
 logger = logging.getLogger(__name__)
+
+TABLES = ("fid_blocks", "exit_table")  # what a comparison of runs needs beside what people read
 
 
 class ExperimentHooks:
@@ -66,6 +70,9 @@ class ExperimentHooks:
                 "environment": self.environment,
                 "git_commit": git["commit"],
                 "git_dirty": str(git["dirty"]),
+                "mlflow.source.name": shlex.join(["kedro", *sys.argv[1:]]),  # MLflow's column "Source"
+                "mlflow.source.type": "LOCAL",
+                "mlflow.source.git.commit": git["commit"],
             }
         )
         run.log_params(self.raw)
@@ -84,9 +91,11 @@ class ExperimentHooks:
             tracking.current().set_tags({"data_sha256": data.sha256})
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline) -> None:
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         if "report" in pipeline.datasets():
             tracking.current().log_folder(self.report_folder)
+            for name in TABLES:
+                tracking.current().log_file(catalog[name].path, "tables")
         tracking.current().end()
 
     @hook_impl

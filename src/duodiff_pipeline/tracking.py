@@ -5,6 +5,7 @@ and best trials are its children.
 """
 
 import functools
+import getpass
 import logging
 import os
 import socket
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 PARAMS_PER_BATCH = 100  # MLflow's limits: entries a batch, characters a value
 PARAM_CHARACTERS = 6000
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its page opens on traces of chats
 # a server that does not answer is given up after seconds, not after MLflow's own many minutes
 HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
@@ -85,7 +87,7 @@ class Run:
             self.client.update_run(there[0], status="RUNNING")
             child.run_id = there[0]
         else:
-            tags = {"mlflow.parentRunId": self.run_id}
+            tags = {"mlflow.parentRunId": self.run_id, "mlflow.user": _user()}
             child.run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
 
     @_never_stops
@@ -116,6 +118,11 @@ class Run:
         self.client.log_artifacts(self.run_id, str(folder))
 
     @_never_stops
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """folder: below the run's artifacts."""
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    @_never_stops
     def set_tags(self, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             self.client.set_tag(self.run_id, key, value)
@@ -137,20 +144,26 @@ def current() -> Run:
     return _current
 
 
-def start(folder: Path, experiment: str, experiment_key: str, name: str) -> Run:
+def start(folder: Path, experiment: str, experiment_key: str, name: str, rejoin_ended: bool = False) -> Run:
     """Begin the parent run, or rejoin the one that MLFLOW_RUN_ID names or that a killed process of the same key left.
 
-    folder: holds mlflow.db and mlartifacts unless MLFLOW_TRACKING_URI says otherwise.
+    folder: holds mlflow.db and mlartifacts unless MLFLOW_TRACKING_URI says otherwise; rejoin_ended: the newest run of
+    the key is rejoined even where it ended.
     """
     global _current
     _current = run = Run()
-    run.store.attempt(lambda: _open(run, folder, experiment, experiment_key, name))
+    run.store.attempt(lambda: _open(run, folder, experiment, experiment_key, name, rejoin_ended))
     return run
 
 
-def _open(run: Run, folder: Path, experiment: str, experiment_key: str, name: str) -> None:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
-    client = run.store.client = _client(uri)
+def store_uri(folder: Path) -> str:
+    """Where the runs of the project in `folder` are kept."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def _open(run: Run, folder: Path, experiment: str, experiment_key: str, name: str, rejoin_ended: bool) -> None:
+    uri = store_uri(folder)
+    client = run.store.client = open_client(uri)
     if given := os.environ.get("MLFLOW_RUN_ID"):
         run.experiment_id = client.get_run(given).info.experiment_id
         run.run_id, run.owned = given, False
@@ -159,18 +172,21 @@ def _open(run: Run, folder: Path, experiment: str, experiment_key: str, name: st
         run.experiment_id = found.experiment_id
     else:
         location = (folder / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite") else None
-        run.experiment_id = client.create_experiment(experiment, location)
+        run.experiment_id = client.create_experiment(experiment, location, EXPERIMENT_TAGS)
     process = {"host": socket.gethostname(), "pid": str(os.getpid())}
     run_id = _left_open(client, run.experiment_id, experiment_key)
+    if run_id is None and rejoin_ended:
+        run_id = _ended(client, run.experiment_id, experiment_key)
     if run_id is None:
-        tags = {"experiment_key": experiment_key, **process}
+        tags = {"experiment_key": experiment_key, "mlflow.user": _user(), **process}
         run.run_id = client.create_run(run.experiment_id, tags=tags, run_name=name).info.run_id
     else:
+        client.update_run(run_id, status="RUNNING")
         run.run_id = run_id
         run.set_tags(process)
 
 
-def _client(uri: str) -> Any:
+def open_client(uri: str) -> Any:
     """MLflow's client, made to fail within seconds and without words of its own."""
     for variable, value in HTTP_PATIENCE.items():
         os.environ.setdefault(variable, value)
@@ -193,6 +209,20 @@ def _left_open(client: Any, experiment_id: str, experiment_key: str) -> str | No
         if run.data.tags.get("host") == socket.gethostname() and pid.isdigit() and not _lives(int(pid)):
             return run.info.run_id
     return None
+
+
+def _ended(client: Any, experiment_id: str, experiment_key: str) -> str | None:
+    """The newest run of the same experiment key that is not running."""
+    condition = f"tags.experiment_key = '{experiment_key}' and attributes.status != 'RUNNING'"
+    found = client.search_runs([experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"])
+    return found[0].info.run_id if found else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
 
 
 def _lives(pid: int) -> bool:

@@ -45,6 +45,32 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     return _student_t(differences, f"Student t, {CONFIDENCE:.0%}, paired over {len(a)} seed blocks")
 
 
+def unpaired_difference(a: Interval, a_blocks: int, b: Interval, b_blocks: int) -> Interval:
+    """a - b for Student-t intervals over blocks that are not the same, with Welch's 95 % interval.
+
+    Raises ValueError where an interval is not Student's, or of fewer than 5 blocks.
+    """
+    for side, blocks in ((a, a_blocks), (b, b_blocks)):
+        if not side.method.startswith("Student t"):
+            raise ValueError(f"an unpaired difference needs Student-t intervals, not {side.method}")
+        if blocks < MIN_BLOCKS:
+            raise ValueError(f"an interval needs at least {MIN_BLOCKS} seed blocks, not {blocks}")
+    variance_a, variance_b = (
+        ((side.high - side.low) / 2 / _t_quantile(n - 1)) ** 2 for side, n in ((a, a_blocks), (b, b_blocks))
+    )
+    variance = variance_a + variance_b
+    freedom = variance**2 / (variance_a**2 / (a_blocks - 1) + variance_b**2 / (b_blocks - 1)) if variance else 1.0
+    half = _t_quantile(freedom) * math.sqrt(variance)
+    value = a.value - b.value
+    method = f"Welch's t, {CONFIDENCE:.0%}, unpaired, {a_blocks} and {b_blocks} seed blocks"
+    return Interval(value, value - half, value + half, method)
+
+
+def _t_quantile(freedom: float) -> float:
+    """Of Student's t: how many standard errors half an interval is wide."""
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
 def _student_t(values: Sequence[float], method: str) -> Interval:
     if len(values) < MIN_BLOCKS:
         raise ValueError(f"an interval needs at least {MIN_BLOCKS} seed blocks, not {len(values)}")
@@ -52,5 +78,5 @@ def _student_t(values: Sequence[float], method: str) -> Interval:
         raise ValueError(f"an interval needs finite values, not {list(values)}")
     mean = float(np.mean(values))
     standard_error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * standard_error
+    half = _t_quantile(len(values) - 1) * standard_error
     return Interval(mean, mean - half, mean + half, method)

@@ -54,10 +54,17 @@ class MetricRecord(BaseModel):
 
 def require_comparable(a: MetricRecord, b: MetricRecord) -> None:
     """Raise ValueError, naming the first field that differs, unless a and b measure the same thing the same way."""
+    if reason := incomparable(a, b):
+        raise ValueError(f"records of {a.denoiser} and {b.denoiser} do not compare: {reason}")
+
+
+def incomparable(a: MetricRecord, b: MetricRecord) -> str | None:
+    """Why `require_comparable` refuses: the first field that differs."""
     for field in _COMPARABLE:
         left, right = getattr(a, field), getattr(b, field)
         if left != right:
-            raise ValueError(f"records of {a.denoiser} and {b.denoiser} do not compare: {field} is {left} and {right}")
+            return f"{field} is {left} and {right}"
+    return None
 
 
 def few_images_warnings(n_generated: int, n_reference: int, n_features: int) -> tuple[str, ...]:
