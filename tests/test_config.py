@@ -37,8 +37,19 @@ def test_an_environment_overrides_single_nested_keys() -> None:
         (
             "switch_search.ntrials",
             5,
-            "switch_search.ntrials: unknown parameter; here stand first, images, last, n_trials",
+            "switch_search.ntrials: unknown parameter; here stand backbones, images, n_trials",
         ),
+        (
+            "switch_search.backbones",
+            ["shallow", "medium", "deep"],
+            "switch_search.backbones names 'medium', but the backbones are ['deep', 'middle', 'shallow']",
+        ),
+        (
+            "switch_search.backbones",
+            ["shallow", "deep", "shallow"],
+            "switch_search: backbones repeat in ['shallow', 'deep', 'shallow']: each stage needs another one",
+        ),
+        ("switch_search.backbones", ["deep"], "switch_search.backbones: Tuple should have at least 2 items"),
         ("backbones.deep.depth", 4, "backbones.deep: depth 4 is even"),
         ("backbones.deep.heads", 5, "backbones.deep: heads 5 does not divide the width 128"),
         ("evaluation.seeds", [1, 2, 3], "evaluation.seeds: Tuple should have at least 5 items"),

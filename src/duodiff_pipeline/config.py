@@ -190,7 +190,7 @@ class TimestepClustering(Settings):
 
 
 class SwitchSearch(Settings):
-    """The Optuna study over switch, edges, solver and steps."""
+    """The Optuna study over who serves, switches, edges, solver and steps."""
 
     n_trials: int = Field(ge=1, description="trials in all; a larger number extends the study")
     images: int | None = Field(ge=2, description="images a trial; null takes as many as are held out")
@@ -199,13 +199,16 @@ class SwitchSearch(Settings):
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         min_length=1, description="numbers of solver steps to choose from"
     )
-    first: str = Field(description="backbone of the noisy stage")
-    last: str = Field(description="backbone of the stage that ends at the data, or of all timesteps")
+    backbones: tuple[str, ...] = Field(
+        min_length=2,
+        description="backbones in the order in which they may serve, noise to data: the first is the shallow one, the "
+        "last the deep one; a schedule takes any of them, so it has at most as many stages",
+    )
 
     @model_validator(mode="after")
-    def _two_backbones(self) -> "SwitchSearch":
-        if self.first == self.last:
-            raise ValueError(f"first and last are both {self.first!r}: a switch needs two backbones")
+    def _backbones_differ(self) -> "SwitchSearch":
+        if len(set(self.backbones)) < len(self.backbones):
+            raise ValueError(f"backbones repeat in {list(self.backbones)}: each stage needs another one")
         return self
 
 
@@ -253,15 +256,19 @@ class Parameters(Settings):
     def _names_exist(self) -> "Parameters":
         if "early_exits" in self.backbones:
             raise ValueError("backbones: early_exits is the name of what the pipeline early_exit trains")
-        named = {
-            "early_exit.backbone": self.early_exit.backbone,
-            "switch_search.first": self.switch_search.first,
-            "switch_search.last": self.switch_search.last,
-            "evaluation.middle": self.evaluation.middle,
-        }
-        for key, name in named.items():
+        named = [
+            ("early_exit.backbone is", self.early_exit.backbone),
+            *(("switch_search.backbones names", name) for name in self.switch_search.backbones),
+            ("evaluation.middle is", self.evaluation.middle),
+        ]
+        for key, name in named:
             if name is not None and name not in self.backbones:
-                raise ValueError(f"{key} is {name!r}, but the backbones are {sorted(self.backbones)}")
+                raise ValueError(f"{key} {name!r}, but the backbones are {sorted(self.backbones)}")
+        if (stages := len(self.switch_search.backbones)) > self.timestep_clustering.nodes:
+            raise ValueError(
+                f"timestep_clustering.nodes is {self.timestep_clustering.nodes}, too few for the {stages} stages of "
+                "switch_search.backbones"
+            )
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,

@@ -28,7 +28,7 @@ from .findings import Comparison, Control, Findings
 from .measured import MeasuredPlan
 from .statements import answers, caveats, exits, headline, reasons
 from .style import ROLES
-from .switches import evaluated_switch, suggested_switches
+from .switches import evaluated_switches, suggested_switches
 from .wording import counted, fid_text, interval_ends, number, percent, signed, spread_text
 
 GRID_COLUMNS = 5
@@ -64,12 +64,12 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     """Every figure as SVG, by name."""
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
-    evaluated = [evaluated_switch(plan, noise) for plan in findings.duodiffs if len(plan.edges) == 1]
+    evaluated = [switch for plan in findings.duodiffs for switch in evaluated_switches(plan, noise)]
     comparable, search = _trials_compare(findings, data), parameters.switch_search
     return {
         "exits": exit_statistics_figure(data.exit_table, _full_depth(parameters), suggested, evaluated, noise),
         "cost": cost_figure(findings, data.trials if comparable else None),
-        "switch": switch_figure(findings, data.trials, search.first, search.last, comparable),
+        "switch": switch_figure(findings, data.trials, search.backbones, comparable),
         "training": training_figure(data.training_curves),
         "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
         "seconds": seconds_figure(findings),
@@ -98,6 +98,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "caveats": caveats(findings, accuracy),
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
+        "ends": (parameters.switch_search.backbones[0], parameters.switch_search.backbones[-1]),
         "grids": _grids(findings, data),
         "exits": [_exit_row(row, _full_depth(parameters)) for row in exit_rows.to_dict("records")],
         "exits_said": exits(exit_rows),
@@ -196,7 +197,7 @@ def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
         "picked": plan is findings.pick.plan,
         "runs": plan.runs,
         "nfe": plan.nfe,
-        "k": "" if plan.k is None else plan.k,
+        "k": ", ".join(map(str, plan.switches)),
         "edges": ", ".join(f"{edge:.1f}" for edge in plan.edges),
         "gmacs": number(plan.gmacs),
         "cost": percent(plan.gmacs / findings.baseline.gmacs),
