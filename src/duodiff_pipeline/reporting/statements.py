@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -199,8 +200,11 @@ def _where_to_switch(findings: Findings, parameters: Parameters, suggested: Sequ
     if plan.edges:
         own = evaluated_switches(plan, noise)
         answer = f"k = {listed(plan.switches)} of {plan.nfe} evaluations"
-        ranges = listed(f"between timesteps {switch.high:.0f} and {switch.low:.0f}" for switch in own)
-        details = [f"With {plan.solver.label}, {plan.solver.steps} steps: {ranges}."]
+        switches = listed(
+            f"{before} to {after} between timesteps {switch.high:.0f} and {switch.low:.0f}"
+            for (before, after), switch in zip(pairwise(plan.serves), own, strict=True)
+        )
+        details = [f"With {plan.solver.label}, {plan.solver.steps} steps: {switches}."]
         details.append(_suggestions(suggested, own))
     else:
         answer = "nowhere"
