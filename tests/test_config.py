@@ -78,6 +78,15 @@ def test_a_wrong_value_is_named_in_one_line(key: str, value: Any, message: str) 
     assert "\n" not in str(caught.value)
 
 
+def test_more_stages_than_timesteps_to_cluster_are_refused() -> None:
+    raw = deepcopy(_parameters("base"))
+    names = [f"network_{i}" for i in range(5)]
+    raw["backbones"] |= dict.fromkeys(names, raw["backbones"]["deep"])
+    raw["switch_search"]["backbones"], raw["timestep_clustering"]["nodes"] = names, 4
+    with pytest.raises(InputError, match="timestep_clustering.nodes is 4, too few for the 5 stages of switch_search"):
+        validate(raw)
+
+
 def test_every_parameter_says_what_it_means() -> None:
     def undescribed(model: type[Settings], path: str = "") -> list[str]:
         found = []

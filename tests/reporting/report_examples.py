@@ -230,7 +230,7 @@ def candidate_edges(change_points: list[dict[str, Any]]) -> list[dict[str, Any]]
         ("optimal_denoiser", "eta=0.1 alpha=0.9", [906.0, 61.0]),
     ]
     return [
-        {"label": f"{method} of {len(edges) + 1} stages, {shown}", "method": method, "edges": edges}
+        {"label": f"{method} of {len(edges) + 1} stages{shown and ', '}{shown}", "method": method, "edges": edges}
         for method, shown, edges in others + exits
     ]
 

@@ -141,8 +141,10 @@ def test_every_random_proposal_is_valid_and_keeps_the_order_of_the_backbones():
     assert {", ".join(plan.schedule.serves) for plan in plans} == set(ORDERS)
 
 
-def test_anchors_are_every_network_alone_at_every_solver_and_number_of_steps():
-    plans = [space().suggest(FixedTrial(anchor)).plan for anchor in space().anchors()]
+def test_anchors_are_every_network_alone_at_every_solver_and_number_of_steps_and_all_in_equal_parts():
+    *plans, ddim, dpm = [space().suggest(FixedTrial(anchor)).plan for anchor in space().anchors()]
+    assert (ddim.solver, dpm.solver) == (Solver("ddim", 20), Solver("dpmsolver++", 20))
+    assert ddim.runs == dpm.runs == "7 a, 7 b, 6 c"
     assert [(plan.solver.name, plan.solver.steps, plan.schedule.serves) for plan in plans] == [
         (solver, steps, (network,))
         for solver in ("ddim", "dpmsolver++")

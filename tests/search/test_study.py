@@ -20,7 +20,7 @@ SPACE = SearchSpace(
     ),
     noise=NoiseSchedule(),
 )
-ANCHORS = 12
+ANCHORS = 14
 TRIALS = 18
 DEPTH = {"shallow": 1, "middle": 2, "deep": 3}
 
@@ -83,7 +83,7 @@ def test_another_seed_proposes_something_else_after_the_anchors(tmp_path, whole)
 def test_anchors_come_first(whole):
     assert [t.params for t in whole[:ANCHORS]] == SPACE.anchors()
     table = trials_table(whole, SPACE)
-    assert table["serves"][:ANCHORS].tolist() == [["deep"], ["middle"], ["shallow"]] * 4
+    assert table["serves"][:ANCHORS].tolist() == [["deep"], ["middle"], ["shallow"]] * 4 + [list(SPACE.backbones)] * 2
     assert (table["edges_by"][ANCHORS:] != "one stage").any()
 
 
@@ -93,7 +93,7 @@ def test_every_trial_draws_anew(tmp_path):
 
 
 @pytest.mark.parametrize("proposes_first", [False, True], ids=["before proposing", "while measuring"])
-@pytest.mark.parametrize("killed_at", [0, 11, 12, 16])
+@pytest.mark.parametrize("killed_at", [0, 13, 14, 16])
 def test_a_killed_study_goes_on_to_the_same_trials(tmp_path, whole, killed_at, proposes_first):
     killed, resumed = Evaluate(killed_at, proposes_first), Evaluate()
     with pytest.raises(KeyboardInterrupt):
@@ -157,7 +157,7 @@ def test_a_study_killed_again_and_again_loses_and_doubles_nothing(tmp_path, whol
     assert calls + last.calls == TRIALS
 
 
-@pytest.mark.parametrize(("first", "more"), [(6, 9), (9, 13), (13, TRIALS)])
+@pytest.mark.parametrize(("first", "more"), [(6, 9), (9, 15), (15, TRIALS)])
 def test_an_extended_study_runs_the_new_trials_alone_and_is_what_a_longer_one_would_be(tmp_path, whole, first, more):
     assert_same(study(tmp_path, first), whole[:first])
     evaluate = Evaluate()

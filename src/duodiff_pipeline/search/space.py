@@ -63,16 +63,21 @@ class SearchSpace:
         return Proposal(SamplingPlan(f"trial {trial.number}", solver, schedule), edges_by)
 
     def anchors(self) -> list[dict[str, Any]]:
-        """What every study tries first: each backbone alone at every solver and number of steps.
+        """What every study tries first: each backbone alone at all solvers and numbers of steps, then all in equal parts.
 
-        Without them a schedule could pass for part of the front that some network alone beats.
+        Without the former a schedule could pass for part of the front that some network alone beats. The latter, at
+        each solver's most steps, are the start that the sampler has for schedules.
         """
-        return [
+        alone = [
             {"solver": solver, "steps": steps, "serves": _shown([backbone])}
             for solver in self.solvers
             for steps in self.steps
             for backbone in reversed(self.backbones)
         ]
+        stages = len(self.backbones)
+        parts: dict[str, Any] = {"serves": _shown(self.backbones), f"edges of {stages} stages by": BY_SWITCH}
+        parts |= {f"share of stage {j}": 1 / (stages + 1 - j) for j in range(1, stages)}
+        return [*alone, *({"solver": solver, "steps": max(self.steps), **parts} for solver in self.solvers)]
 
     def _orders(self) -> list[tuple[str, ...]]:
         counts = range(1, len(self.backbones) + 1)
