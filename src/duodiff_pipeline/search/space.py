@@ -63,10 +63,10 @@ class SearchSpace:
         return Proposal(SamplingPlan(f"trial {trial.number}", solver, schedule), edges_by)
 
     def anchors(self) -> list[dict[str, Any]]:
-        """What every study tries first: each backbone alone at all solvers and numbers of steps, then all in equal parts.
+        """What every study tries first: each backbone alone, and all in turn.
 
-        Without the former a schedule could pass for part of the front that some network alone beats. The latter, at
-        each solver's most steps, are the start that the sampler has for schedules.
+        Each alone at every solver and number of steps: without that a schedule could pass for part of the front that
+        some network alone beats. All in equal parts of each solver's most steps: the sampler's start with schedules.
         """
         alone = [
             {"solver": solver, "steps": steps, "serves": _shown([backbone])}
