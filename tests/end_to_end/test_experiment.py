@@ -1,6 +1,7 @@
 """The whole experiment from the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -89,13 +90,14 @@ def test_a_second_run_reuses_finished_work_and_gives_the_same(continued: Project
     assert results(continued) == results(finished)
 
 
-def test_a_parameter_on_the_command_line_keeps_its_siblings(continued: Project) -> None:
+def test_a_longer_search_runs_the_trials_that_are_new_and_keeps_other_parameters(continued: Project) -> None:
     result = continued.kedro(
         "run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=14"
     )
     assert result.returncode == 0, result.stderr
     trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
     assert len(trials) == 14
+    assert re.findall(r"trial (\d+) of 14:", result.stderr) == ["13", "14"]
     assert set(trials["steps"]) <= {2, 4}
 
 
