@@ -83,7 +83,7 @@ def test_more_stages_than_timesteps_to_cluster_are_refused() -> None:
     names = [f"network_{i}" for i in range(5)]
     raw["backbones"] |= dict.fromkeys(names, raw["backbones"]["deep"])
     raw["switch_search"]["backbones"], raw["timestep_clustering"]["nodes"] = names, 4
-    with pytest.raises(InputError, match=r"clustering\.nodes is 4, too few for the 5 stages of switch_search\.backbones"):
+    with pytest.raises(InputError, match=r"nodes is 4, too few for the 5 stages of switch_search\.backbones"):
         validate(raw)
 
 

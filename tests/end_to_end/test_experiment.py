@@ -1,30 +1,20 @@
 """The whole experiment from the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from .conftest import Project, copy_project
-
-# seconds are the only thing that two runs may differ in
-MACHINE_DEPENDENT = ("timings.json", "block_seconds.json", "_training_seconds.json", "report.html", "seconds.svg")
-
-
-def _results(project: Project) -> dict[str, bytes]:
-    root = project.root / "data"
-    files = [path for path in root.rglob("*") if path.is_file() and ".work" not in path.parts]
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(MACHINE_DEPENDENT)
-    }
+from .conftest import Project, copy_project, results
 
 
 def test_two_runs_in_empty_folders_give_identical_results(finished: Project, tmp_path: Path) -> None:
     again = copy_project(tmp_path)
     assert again.kedro("run", "--env", "test").returncode == 0
-    first, second = _results(finished), _results(again)
+    first, second = results(finished), results(again)
     assert {
         "08_reporting/test/records.json",
         "08_reporting/test/metrics.json",
@@ -118,16 +108,17 @@ def test_a_second_run_reuses_finished_work_and_gives_the_same(continued: Project
     result = continued.kedro("run", "--env", "test")
     assert result.returncode == 0
     assert "step 12 of 12" not in result.stderr
-    assert _results(continued) == _results(finished)
+    assert results(continued) == results(finished)
 
 
-def test_a_parameter_on_the_command_line_keeps_its_siblings(continued: Project) -> None:
+def test_a_longer_search_runs_the_trials_that_are_new_and_keeps_other_parameters(continued: Project) -> None:
     result = continued.kedro(
         "run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=22"
     )
     assert result.returncode == 0, result.stderr
     trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
     assert len(trials) == 22
+    assert re.findall(r"trial (\d+) of 22:", result.stderr) == ["21", "22"]
     assert set(trials["steps"]) <= {2, 4}
 
 
