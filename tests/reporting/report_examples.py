@@ -246,7 +246,12 @@ def report_data(**changes: Any) -> ReportData:
     steps = range(500, 4001, 500)
     data = dict(
         parameters=settings,
-        extractor={"name": "classifier_1x8x8_64", "sha256": "a" * 64, "held_out_accuracy": 0.9766},
+        extractor={
+            "name": "classifier_1x8x8_64",
+            "sha256": "a" * 64,
+            "learns": "classes",
+            "held_out_accuracy": 0.9766,
+        },
         exit_table=table,
         change_points=change_points,
         candidate_edges=candidate_edges(change_points),

@@ -130,7 +130,7 @@ def test_three_stages_recommended_say_where_each_switch_lies():
     found = findings(FIDS | {name: plan[3] for name, plan in MORE.items()})
     assert found.pick.plan.name == THREE
     assert headline(found) == "Switch after 5 and 12 of 20 evaluations between shallow, middle and deep: 31% less work"
-    extractor = {"name": "features", "held_out_accuracy": 0.98}
+    extractor = {"name": "features", "learns": "classes", "held_out_accuracy": 0.98}
     where, between, *_ = answers(found, parameters(), (), extractor)
     assert where.answer == "k = 5 and 12 of 20 evaluations"
     assert where.details[0] == (

@@ -26,7 +26,7 @@ from .figures_noise import edges_figure, exit_statistics_figure
 from .figures_results import cost_figure, seconds_figure, switch_figure, training_figure
 from .findings import Comparison, Control, Findings
 from .measured import MeasuredPlan
-from .statements import answers, caveats, exits, headline, reasons
+from .statements import answers, caveats, exits, headline, named_rightly, reasons
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
 from .wording import counted, fid_text, interval_ends, number, percent, signed, spread_text
@@ -38,9 +38,9 @@ GRID_COLUMNS = 5
 class ReportData:
     """What the page shows beside the findings.
 
-    extractor: name, sha256 and held_out_accuracy; training_curves: by network; sample_grids: (N, C, H, W) uint8 by
-    plan; environment: of the configuration; runtime_params: those of the command line, flat; git: commit and dirty;
-    versions: by package.
+    extractor: name, sha256, what it learns and held_out_accuracy; training_curves: by network; sample_grids:
+    (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of the command line, flat; git:
+    commit and dirty; versions: by package.
     """
 
     parameters: Parameters
@@ -88,14 +88,13 @@ def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]
 def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
-    accuracy = data.extractor["held_out_accuracy"]
     exit_rows = exit_summary(data.exit_table, _full_depth(parameters))
     return {
         "headline": headline(findings),
         "reasons": reasons(findings),
         "strip": _strip(findings.pick.plan, findings, noise),
         "answers": answers(findings, parameters, suggested, data.extractor),
-        "caveats": caveats(findings, accuracy),
+        "caveats": caveats(findings, data.extractor["held_out_accuracy"]),
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
         "ends": (parameters.switch_search.backbones[0], parameters.switch_search.backbones[-1]),
@@ -113,7 +112,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "floor_compares": findings.floor_compares,
         "record": findings.baseline.record,
         "extractor": data.extractor,
-        "accuracy": f"{accuracy:.1%}",
+        "named_rightly": named_rightly(data.extractor),
         "packs": [data.train, data.held_out],
         "command": _command(data.environment, data.runtime_params),
         "environment": data.environment,

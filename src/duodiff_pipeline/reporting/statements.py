@@ -139,8 +139,8 @@ def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
         far = f"The baseline is {number(findings.floor_ratio)} times the floor"
         found.append(f"{far}: it is not trained to its end, and a better one may ask for another switch.")
     if held_out_accuracy < LOW_ACCURACY:
-        named = f"names only {percent(held_out_accuracy)} of the held-out images rightly"
-        found.append(f"The feature extractor {named}: its distances say little.")
+        right = f"is right on only {percent(held_out_accuracy)} of the held-out images"
+        found.append(f"The feature extractor {right}: its distances say little.")
     if findings.shallow.standing != "worse":
         found.append("The deep network is not credibly better than the shallow one: there is nothing to switch for.")
     if not findings.duodiffs:
@@ -271,11 +271,16 @@ def _at_what_price(plan: MeasuredPlan, baseline: MeasuredPlan) -> Answer:
     return Answer("At what price", f"{'+' if extra > 0 else MINUS}{change}", [memory, training])
 
 
+def named_rightly(extractor: Mapping[str, Any]) -> str:
+    """What share of the held-out images the extractor names rightly; extractor: learns and held_out_accuracy."""
+    what = "images" if extractor["learns"] == "classes" else "images' quarter turns (they have no classes)"
+    return f"{extractor['held_out_accuracy']:.1%} of held-out {what} named rightly"
+
+
 def _how_sure(findings: Findings, accuracy: Mapping[str, Any]) -> Answer:
     plan = findings.pick.plan
     details = [_resolution(findings), _floor(findings), _depth(findings)]
-    named = f"{accuracy['held_out_accuracy']:.1%} of held-out images named rightly"
-    details.append(f"Features: {accuracy['name']}, {named}.")
+    details.append(f"Features: {accuracy['name']}, {named_rightly(accuracy)}.")
     if plan is findings.baseline:
         return Answer("How sure", _blocks(plan), details)
     return Answer("How sure", f"{CONFIDENCE:.0%}: FID {interval_ends(findings.pick.difference)}", details)
