@@ -9,6 +9,7 @@ from kedro.config import OmegaConfigLoader
 
 from duodiff_pipeline.config import Parameters, Settings, validate
 from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.images.decoding import Decoding
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -37,8 +38,19 @@ def test_an_environment_overrides_single_nested_keys() -> None:
         (
             "switch_search.ntrials",
             5,
-            "switch_search.ntrials: unknown parameter; here stand first, images, last, n_trials",
+            "switch_search.ntrials: unknown parameter; here stand backbones, images, n_trials",
         ),
+        (
+            "switch_search.backbones",
+            ["shallow", "medium", "deep"],
+            "switch_search.backbones names 'medium', but the backbones are ['deep', 'middle', 'shallow']",
+        ),
+        (
+            "switch_search.backbones",
+            ["shallow", "deep", "shallow"],
+            "switch_search: backbones repeat in ['shallow', 'deep', 'shallow']: each stage needs another one",
+        ),
+        ("switch_search.backbones", ["deep"], "switch_search.backbones: Tuple should have at least 2 items"),
         ("backbones.deep.depth", 4, "backbones.deep: depth 4 is even"),
         ("backbones.deep.heads", 5, "backbones.deep: heads 5 does not divide the width 128"),
         ("evaluation.seeds", [1, 2, 3], "evaluation.seeds: Tuple should have at least 5 items"),
@@ -50,7 +62,16 @@ def test_an_environment_overrides_single_nested_keys() -> None:
             "evaluation.middle is 'medium', but the backbones are ['deep', 'middle', 'shallow']",
         ),
         ("noise.kind", "sigmoid", "noise.kind: Input should be 'linear' or 'cosine', not 'sigmoid'"),
-        ("data_preparation.folder", "x", "data_preparation: folder is needed for source idx, and only there"),
+        (
+            "data_preparation.folder",
+            "x",
+            "data_preparation: folder is needed for the sources idx and image_folder, and only there",
+        ),
+        (
+            "data_preparation.crop",
+            "none",
+            "data_preparation: crop belongs to the source image_folder, not to digits",
+        ),
         ("training.ema_decay", 1.0, "training.ema_decay: Input should be less than 1, not 1.0"),
     ],
 )
@@ -65,6 +86,45 @@ def test_a_wrong_value_is_named_in_one_line(key: str, value: Any, message: str) 
         validate(raw)
     assert str(caught.value).startswith(f"parameters: {message}")
     assert "\n" not in str(caught.value)
+
+
+def test_more_stages_than_timesteps_to_cluster_are_refused() -> None:
+    raw = deepcopy(_parameters("base"))
+    names = [f"network_{i}" for i in range(5)]
+    raw["backbones"] |= dict.fromkeys(names, raw["backbones"]["deep"])
+    raw["switch_search"]["backbones"], raw["timestep_clustering"]["nodes"] = names, 4
+    with pytest.raises(InputError, match=r"nodes is 4, too few for the 5 stages of switch_search\.backbones"):
+        validate(raw)
+
+
+FOLDER = {"source": "image_folder", "folder": "photos", "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"folder": None}, "data_preparation: folder is needed for the sources idx and image_folder, and only there"),
+        ({"image_size": None}, "data_preparation: image_size is needed for the source image_folder"),
+        ({"image_size": 3}, "data_preparation.image_size: Input should be greater than or equal to 4, not 3"),
+        ({"image_size": 30}, "backbones.deep: patch 4 does not divide data_preparation.image_size 30"),
+        ({"crop": "left"}, "data_preparation.crop: Input should be 'centre' or 'none', not 'left'"),
+        ({"source": "idx"}, "data_preparation: image_size belongs to the source image_folder, not to idx"),
+    ],
+)
+def test_keys_of_an_image_folder_are_needed_there_and_refused_elsewhere(change: dict[str, Any], message: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["data_preparation"].update({**FOLDER, **change})
+    with pytest.raises(InputError) as caught:
+        validate(raw)
+    assert str(caught.value).startswith(f"parameters: {message}")
+
+
+def test_three_keys_make_an_image_folder_with_documented_defaults() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["data_preparation"].update(FOLDER)
+    assert validate(raw).data_preparation.decoding() == Decoding(
+        32, crop="centre", resize_filter="lanczos", mode="colour"
+    )
 
 
 def test_every_parameter_says_what_it_means() -> None:

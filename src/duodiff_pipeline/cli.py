@@ -1,11 +1,15 @@
 """The project's command line: Kedro's, with a user's mistake turned into one line and the summary at the end."""
 
 import os
+import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -14,6 +18,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.utils import find_kedro_project
 from yaml import YAMLError
 
+from . import tracking
 from .errors import InputError
 
 
@@ -25,13 +30,9 @@ def cli() -> None:
 def _run(**options: Any) -> None:
     """Run the pipeline."""
     try:
-        _require_environment(options["env"] or os.environ.get("KEDRO_ENV"))
-        outputs = kedro_run.callback(**options)  # type: ignore[misc]
-    except KeyboardInterrupt:
-        click.echo(
-            "Stopped. The same command goes on from here; finished trainings, trials and blocks are kept.", err=True
-        )
-        sys.exit(130)
+        with _stoppable():
+            _require_environment(options["env"] or os.environ.get("KEDRO_ENV"))
+            outputs = kedro_run.callback(**options)  # type: ignore[misc]
     except Exception as error:
         mistake = _mistake(error)
         if mistake is None:
@@ -49,16 +50,47 @@ cli.add_command(click.Command("run", callback=_run, params=kedro_run.params, hel
 @click.argument("dvc_arguments", nargs=-1, type=click.UNPROCESSED)
 def repro(dvc_arguments: tuple[str, ...]) -> None:
     """`dvc repro`, its stages tracked under one MLflow run."""
-    from . import tracking
+    from .hooks import experiment_key
 
-    experiment = OmegaConfigLoader("conf", base_env="base", default_run_env="base")["globals"]["experiment"]
-    started = f"dvc {datetime.now():%Y-%m-%d %H:%M:%S}"
-    run = tracking.start(Path.cwd(), experiment, started, started)  # the stages replace the key by their own
+    configuration = OmegaConfigLoader("conf", base_env="base", default_run_env="base")
+    experiment = configuration["globals"]["experiment"]
+    key = experiment_key(configuration["parameters"], experiment)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # dvc, and kedro in its stages
-    environment = {**os.environ, "PATH": path, **({"MLFLOW_RUN_ID": run.run_id} if run.run_id else {})}
-    status = subprocess.run(["dvc", "repro", *dvc_arguments], env=environment, check=False).returncode
-    run.end("FINISHED" if status == 0 else "FAILED")
+    with _stoppable():
+        run = tracking.start(Path.cwd(), experiment, key, f"dvc {datetime.now():%Y-%m-%d %H:%M}")
+        environment = {**os.environ, "PATH": path, **({"MLFLOW_RUN_ID": run.run_id} if run.run_id else {})}
+        status = subprocess.run(["dvc", "repro", *dvc_arguments], env=environment, check=False).returncode
+        run.end("FINISHED" if status == 0 else "FAILED")
     sys.exit(status)
+
+
+class _Stopped(BaseException):
+    """A signal asked to stop. No KeyboardInterrupt, which Lightning answers by leaving without a word."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is done here with a word on how to go on."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)  # the second one stops at once
+        raise _Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Stopped as stopped:
+        tracking.current().end("KILLED")
+        click.echo(
+            "Stopped. The same command goes on from here: finished trainings, trials and blocks are kept, "
+            "and of a training what its last checkpoint holds.",
+            err=True,
+        )
+        sys.exit(128 + stopped.args[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _require_environment(env: str | None) -> None:

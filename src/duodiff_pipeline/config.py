@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .diffusion.noise import NoiseKind, NoiseSchedule
 from .diffusion.solvers import Solver, SolverName
 from .errors import InputError
+from .images.decoding import Crop, Decoding, Filter, Mode
+from .images.folder import Labels
 from .networks.uvit import UViTConfig
 from .training.optimisation import Optimisation
 
@@ -51,17 +53,39 @@ class HardwareSettings(Settings):
 class DataPreparation(Settings):
     """Where the images come from."""
 
-    source: Literal["digits", "idx"] = Field(
-        description="digits: embedded in scikit-learn; idx: a folder of the MNIST family"
+    source: Literal["digits", "idx", "image_folder"] = Field(
+        description="digits: embedded in scikit-learn; idx: a folder of the MNIST family; image_folder: of image files"
     )
-    folder: str | None = Field(description="folder with the four IDX files, gzipped or not; null for digits")
-    held_out_share: float = Field(gt=0, lt=1, description="share of digits held out; IDX files bring their own split")
+    folder: str | None = Field(
+        description="folder with the four IDX files, gzipped or not, or with image files; null for digits"
+    )
+    held_out_share: float = Field(gt=0, lt=1, description="share of images held out; IDX files bring their own split")
+    image_size: int | None = Field(ge=4, le=1024, description="image_folder: side of the images made, pixels")
+    crop: Crop | None = Field(
+        description="image_folder: centre, as null, cuts out the largest square; none refuses what is not square"
+    )
+    resize_filter: Filter | None = Field(description="image_folder: Pillow's filter; null is lanczos")
+    mode: Mode | None = Field(description="image_folder: colour, as null, makes 3 channels, grey 1")
+    labels: Labels | None = Field(
+        description="image_folder: subfolders, as null, makes each first-level one a class; none makes no classes"
+    )
 
     @model_validator(mode="after")
-    def _folder_belongs_to_idx(self) -> "DataPreparation":
-        if (self.source == "idx") != (self.folder is not None):
-            raise ValueError("folder is needed for source idx, and only there")
+    def _keys_belong_to_source(self) -> "DataPreparation":
+        if (self.source == "digits") != (self.folder is None):
+            raise ValueError("folder is needed for the sources idx and image_folder, and only there")
+        own = ("image_size", "crop", "resize_filter", "mode", "labels")
+        foreign = [key for key in own if getattr(self, key) is not None]
+        if self.source != "image_folder" and foreign:
+            raise ValueError(f"{foreign[0]} belongs to the source image_folder, not to {self.source}")
+        if self.source == "image_folder" and self.image_size is None:
+            raise ValueError("image_size is needed for the source image_folder: the side of the images made, pixels")
         return self
+
+    def decoding(self) -> Decoding:
+        """How files of an image_folder become images."""
+        assert self.image_size is not None
+        return Decoding(self.image_size, self.crop or "centre", self.resize_filter or "lanczos", self.mode or "colour")
 
 
 class MetricReference(Settings):
@@ -190,7 +214,7 @@ class TimestepClustering(Settings):
 
 
 class SwitchSearch(Settings):
-    """The Optuna study over switch, edges, solver and steps."""
+    """The Optuna study over who serves, switches, edges, solver and steps."""
 
     n_trials: int = Field(ge=1, description="trials in all; a larger number extends the study")
     images: int | None = Field(ge=2, description="images a trial; null takes as many as are held out")
@@ -199,13 +223,16 @@ class SwitchSearch(Settings):
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         min_length=1, description="numbers of solver steps to choose from"
     )
-    first: str = Field(description="backbone of the noisy stage")
-    last: str = Field(description="backbone of the stage that ends at the data, or of all timesteps")
+    backbones: tuple[str, ...] = Field(
+        min_length=2,
+        description="backbones in the order in which they may serve, noise to data: the first is the shallow one, the "
+        "last the deep one; a schedule takes any of them, so it has at most as many stages",
+    )
 
     @model_validator(mode="after")
-    def _two_backbones(self) -> "SwitchSearch":
-        if self.first == self.last:
-            raise ValueError(f"first and last are both {self.first!r}: a switch needs two backbones")
+    def _backbones_differ(self) -> "SwitchSearch":
+        if len(set(self.backbones)) < len(self.backbones):
+            raise ValueError(f"backbones repeat in {list(self.backbones)}: each stage needs another one")
         return self
 
 
@@ -253,15 +280,25 @@ class Parameters(Settings):
     def _names_exist(self) -> "Parameters":
         if "early_exits" in self.backbones:
             raise ValueError("backbones: early_exits is the name of what the pipeline early_exit trains")
-        named = {
-            "early_exit.backbone": self.early_exit.backbone,
-            "switch_search.first": self.switch_search.first,
-            "switch_search.last": self.switch_search.last,
-            "evaluation.middle": self.evaluation.middle,
-        }
-        for key, name in named.items():
-            if name is not None and name not in self.backbones:
-                raise ValueError(f"{key} is {name!r}, but the backbones are {sorted(self.backbones)}")
+        side = self.data_preparation.image_size
+        for name, backbone in self.backbones.items():
+            if side is not None and side % backbone.patch:
+                raise ValueError(
+                    f"backbones.{name}: patch {backbone.patch} does not divide data_preparation.image_size {side}"
+                )
+        named = [
+            ("early_exit.backbone is", self.early_exit.backbone),
+            *(("switch_search.backbones names", name) for name in self.switch_search.backbones),
+            ("evaluation.middle is", self.evaluation.middle),
+        ]
+        for key, wanted in named:
+            if wanted is not None and wanted not in self.backbones:
+                raise ValueError(f"{key} {wanted!r}, but the backbones are {sorted(self.backbones)}")
+        if (stages := len(self.switch_search.backbones)) > self.timestep_clustering.nodes:
+            raise ValueError(
+                f"timestep_clustering.nodes is {self.timestep_clustering.nodes}, too few for the {stages} stages of "
+                "switch_search.backbones"
+            )
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,

@@ -26,8 +26,12 @@ def make_stages(project: Path) -> dict[str, Any]:
     bootstrap_project(project)
     with KedroSession.create(project, env="base") as session:
         assert isinstance(session, KedroSession)
-        catalog = session.load_context().catalog
-        return {"stages": {name: _stage(name, pipelines[name], catalog) for name in pipelines if name != "__default__"}}
+        context = session.load_context()
+        catalog, source = context.catalog, getattr(context.params["data_preparation"], "folder", None)
+        stages = {name: _stage(name, pipelines[name], catalog) for name in pipelines if name != "__default__"}
+    if source is not None:
+        stages["data_preparation"]["deps"].append(source)
+    return {"stages": stages}
 
 
 def _stage(name: str, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
@@ -55,12 +56,13 @@ class ExperimentHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
         _require_inputs(pipeline, catalog)
+        self._lock_folder()
         self.nodes = {node.name: i for i, node in enumerate(pipeline.nodes, start=1)}
         whole = len(pipeline.nodes) == len(pipelines["__default__"].nodes)
         names = [name for name in pipelines if name != "__default__"] if whole else run_params["pipeline_names"]
         what = f"{self.experiment}: {', '.join(names) or 'chosen nodes'}; {len(self.nodes)} steps"
         logger.info("%s%s", what, f", {self.duration}" if whole else "")
-        key = sha256_of_json({"parameters": self.raw, "experiment": self.experiment, "code": code_version(["."])})[:16]
+        key = experiment_key(self.raw, self.experiment)
         name = f"{self.experiment} {datetime.now():%Y-%m-%d %H:%M}"
         run = tracking.start(self.project, self.experiment, key, name)
         git = git_state(self.project)
@@ -97,14 +99,34 @@ class ExperimentHooks:
             for name in TABLES:
                 tracking.current().log_file(catalog[name].path, "tables")
         tracking.current().end()
+        self.lock.release()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         tracking.current().end("FAILED")
+        self.lock.release()
+
+    def _lock_folder(self) -> None:
+        """Two runs of one experiment would write the same files. The system frees the lock of a killed process."""
+        path = self.project / "data" / ".work" / self.experiment / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(path)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"another run of {self.experiment} is at work in this folder: wait until it ends, or stop it; "
+                "this command then goes on where it was"
+            ) from None
 
     @property
     def report_folder(self) -> Path:
         return self.project / "data" / "08_reporting" / self.experiment
+
+
+def experiment_key(parameters: dict[str, Any], experiment: str) -> str:
+    """What runs of the same parameters and code have in common, 16 hexadecimal digits."""
+    return sha256_of_json({"parameters": parameters, "experiment": experiment, "code": code_version(["."])})[:16]
 
 
 def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:

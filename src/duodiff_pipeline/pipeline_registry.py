@@ -40,7 +40,7 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
 def register_pipelines() -> dict[str, Pipeline]:
     parameters = _parameters or OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
     backbones = list(parameters["backbones"])
-    search, exits_of = parameters["switch_search"], parameters["early_exit"]["backbone"]
+    exits_of = parameters["early_exit"]["backbone"]
     pipelines = {
         "data_preparation": data_preparation.create_pipeline(),
         "metric_reference": metric_reference.create_pipeline(),
@@ -48,7 +48,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "early_exit": early_exit.create_pipeline(exits_of),
         "exit_statistics": exit_statistics.create_pipeline(exits_of),
         "timestep_clustering": timestep_clustering.create_pipeline(),
-        "switch_search": switch_search.create_pipeline(search["first"], search["last"]),
+        "switch_search": switch_search.create_pipeline(parameters["switch_search"]["backbones"]),
         "evaluation": evaluation.create_pipeline(backbones),
         "reporting": reporting.create_pipeline(backbones),
     }

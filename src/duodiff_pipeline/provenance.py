@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "lightning", "diffusers", "kedro", "mlflow", "optuna", "numpy", "scikit-learn")
+PACKAGES = ("torch", "lightning", "diffusers", "kedro", "mlflow", "optuna", "numpy", "pillow", "scikit-learn")
 
 
 def git_state(folder: Path) -> dict[str, Any]:

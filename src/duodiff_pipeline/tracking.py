@@ -6,60 +6,136 @@ and best trials are its children.
 
 import functools
 import getpass
+import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
+from .errors import InputError
+from .files import whole_file
 from .images.pixels import grid_hwc
 
 logger = logging.getLogger(__name__)
 
 PARAMS_PER_BATCH = 100  # MLflow's limits: entries a batch, characters a value
 PARAM_CHARACTERS = 6000
+SETTLE_SECONDS = 20.0  # that calls may fail at the end of a run before the store is taken for gone
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its page opens on traces of chats
 # a server that does not answer is given up after seconds, not after MLflow's own many minutes
 HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
+@dataclass(frozen=True)
+class Call:
+    """One call to the store: the method of a run with its arguments."""
+
+    run: "Run"
+    method: Callable[..., None]
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+
+    def make(self) -> None:
+        self.method(self.run, *self.arguments, **self.keywords)
+
+    def __str__(self) -> str:
+        """As JSON, images by their shape alone."""
+        arguments = [*self.arguments, *self.keywords.values()]
+        shown = [f"images {list(value.shape)}" if isinstance(value, Tensor) else value for value in arguments]
+        return json.dumps({"run": self.run.name, "call": self.method.__name__, "arguments": shown}, default=str)
+
+
 class Store:
-    """What a parent run and its children are kept in; where one of them fails, it is lost for all."""
+    """What a parent run and its children are kept in.
 
-    def __init__(self) -> None:
+    Where a call fails, it and all later ones are kept back, in order, for a second try at the end of the parent.
+    missing: the file that lists what fails again.
+    """
+
+    def __init__(self, missing: Path | None = None) -> None:
         self.client: Any = None
-        self.lost = False
+        self.kept_back: list[Call] = []
+        self.missing = missing
 
-    def attempt(self, action: Callable[[], None]) -> None:
+    @property
+    def lost(self) -> bool:
+        return bool(self.kept_back)
+
+    def attempt(self, call: Call) -> None:
         """Turn the first failure into a warning, any other into nothing."""
+        if self.lost:
+            self.kept_back.append(call)
+            return
         try:
-            action()
+            call.make()
         except Exception as error:  # the store may be anything, and so may its errors
-            if not self.lost:
-                reason = str(error).split("\n")[0]
-                logger.warning("MLflow fails (%s): the work goes on, but is not tracked from here on", reason)
-            self.lost = True
+            logger.warning("MLflow fails (%s): the work goes on, its records are kept for the end", _reason(error))
+            self.kept_back.append(call)
+
+    def settle(self) -> None:
+        """Make the calls kept back, and list those that fail again."""
+        kept_back, still_missing = self.kept_back, list[Call]()
+        reason, patience_seconds = "", SETTLE_SECONDS
+        for call in kept_back:
+            began = time.monotonic()
+            try:
+                if patience_seconds > 0:
+                    call.make()
+                    continue
+            except Exception as error:
+                reason = _reason(error)
+            patience_seconds -= time.monotonic() - began
+            still_missing.append(call)
+        self.kept_back = still_missing
+        if still_missing:
+            self._list(still_missing, reason)
+            return
+        if kept_back:
+            logger.warning("MLflow answers again: it has the %d records kept back", len(kept_back))
+        if self.missing:
+            self.missing.unlink(missing_ok=True)
+
+    def _list(self, calls: Sequence[Call], reason: str) -> None:
+        again = "once it answers, the same command records them from finished work"
+        try:
+            assert self.missing is not None
+            with whole_file(self.missing) as beside:
+                beside.write_text("".join(f"{call}\n" for call in calls))
+            logger.warning("MLflow misses %d records (%s), listed in %s; %s", len(calls), reason, self.missing, again)
+        except (OSError, InputError):
+            logger.warning("MLflow misses %d records (%s); %s", len(calls), reason, again)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n")[0]
 
 
 def _never_stops(method: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(method)
     def guarded(self: "Run", *args: Any, **kwargs: Any) -> None:
-        if self.run_id and not self.store.lost:
-            self.store.attempt(lambda: method(self, *args, **kwargs))
+        if self.tracked:
+            self.store.attempt(Call(self, method, args, kwargs))
 
     return guarded
 
 
 class Run:
-    """One MLflow run, ended by `with`; a run without id accepts everything and keeps nothing."""
+    """One MLflow run, ended by `with`; one that is not tracked accepts everything and keeps nothing.
 
-    def __init__(self, store: Store | None = None, experiment_id: str = "", run_id: str = "") -> None:
+    name: as MLflow shows it; parent: the run it hangs under.
+    """
+
+    def __init__(self, name: str = "", store: Store | None = None, parent: "Run | None" = None) -> None:
+        self.name, self.parent = name, parent
+        self.tracked = store is not None
         self.store = store or Store()
-        self.experiment_id, self.run_id = experiment_id, run_id
+        self.experiment_id, self.run_id = "", ""  # known once the store has answered
         self.owned = True  # not begun by another process that also ends it
 
     @property
@@ -71,24 +147,33 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.end("FINISHED" if kind is None else "FAILED")
+        failed = kind is not None and issubclass(kind, Exception)
+        self.end("FINISHED" if kind is None else "FAILED" if failed else "KILLED")
 
     def child(self, name: str) -> "Run":
         """The run of this name below this one: the one that is there, running again, or a new one."""
-        child = Run(self.store, self.experiment_id)
-        self._begin(child, name)
+        child = Run(name, self.store if self.tracked else None, parent=self)
+        child._begin()
         return child
 
     @_never_stops
-    def _begin(self, child: "Run", name: str) -> None:
-        children = self.client.search_runs([self.experiment_id], f"tags.`mlflow.parentRunId` = '{self.run_id}'")
-        there = [run.info.run_id for run in children if run.info.run_name == name]
+    def _begin(self) -> None:
+        assert self.parent is not None
+        client, self.experiment_id = self.parent._answered(), self.parent.experiment_id
+        children = client.search_runs([self.experiment_id], f"tags.`mlflow.parentRunId` = '{self.parent.run_id}'")
+        there = [run.info.run_id for run in children if run.info.run_name == self.name]
         if there:
-            self.client.update_run(there[0], status="RUNNING")
-            child.run_id = there[0]
+            client.update_run(there[0], status="RUNNING")
+            self.run_id = there[0]
         else:
-            tags = {"mlflow.parentRunId": self.run_id, "mlflow.user": _user()}
-            child.run_id = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
+            tags = {"mlflow.parentRunId": self.parent.run_id, "mlflow.user": _user()}
+            self.run_id = client.create_run(self.experiment_id, tags=tags, run_name=self.name).info.run_id
+
+    def _answered(self) -> Any:
+        """The client; raises ConnectionError where the store has not yet taken this run."""
+        if not self.run_id:
+            raise ConnectionError(f"the store has not taken {self.name!r}")
+        return self.store.client
 
     @_never_stops
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -97,43 +182,70 @@ class Run:
 
         entries = [Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in flatten(params).items()]
         for start in range(0, len(entries), PARAMS_PER_BATCH):
-            self.client.log_batch(self.run_id, params=entries[start : start + PARAMS_PER_BATCH])
+            self._answered().log_batch(self.run_id, params=entries[start : start + PARAMS_PER_BATCH])
 
     @_never_stops
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(
+        self._answered().log_batch(
             self.run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()]
         )
 
     @_never_stops
     def log_images(self, name: str, images_u8: Tensor, step: int) -> None:
         """A grid of (N, C, H, W) uint8 images."""
-        self.client.log_image(self.run_id, grid_hwc(images_u8).numpy(), key=name, step=step)
+        self._answered().log_image(self.run_id, grid_hwc(images_u8).numpy(), key=name, step=step)
 
     @_never_stops
     def log_folder(self, folder: Path) -> None:
-        self.client.log_artifacts(self.run_id, str(folder))
+        self._answered().log_artifacts(self.run_id, str(folder))
 
     @_never_stops
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """folder: below the run's artifacts."""
-        self.client.log_artifact(self.run_id, str(path), folder)
+        self._answered().log_artifact(self.run_id, str(path), folder)
 
     @_never_stops
     def set_tags(self, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value)
+            self._answered().set_tag(self.run_id, key, value)
 
     def end(self, status: str = "FINISHED") -> None:
-        """A run that came by environment is ended by whoever began it.
+        """A run that came by environment is ended by whoever began it."""
+        if self.owned:
+            self._terminate(status)
+        if self.tracked and self.parent is None:
+            self.store.settle()
 
-        Tried also where the store is lost: it may have failed in something else, and no run is to stay open.
-        """
-        if self.run_id and self.owned:
-            self.store.attempt(lambda: self.client.set_terminated(self.run_id, status))
+    @_never_stops
+    def _terminate(self, status: str) -> None:
+        self._answered().set_terminated(self.run_id, status)
+
+    @_never_stops
+    def _open(self, folder: Path, experiment: str, experiment_key: str, rejoin_ended: bool) -> None:
+        uri = store_uri(folder)
+        client = self.store.client = open_client(uri)
+        if given := os.environ.get("MLFLOW_RUN_ID"):
+            self.owned = False
+            self.experiment_id = client.get_run(given).info.experiment_id
+            self.run_id = given
+            return
+        if (found := client.get_experiment_by_name(experiment)) is not None:
+            self.experiment_id = found.experiment_id
+        else:
+            location = (folder / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite") else None
+            self.experiment_id = client.create_experiment(experiment, location, EXPERIMENT_TAGS)
+        process = {"host": socket.gethostname(), "pid": str(os.getpid())}
+        run_id = _left_open(client, self.experiment_id, experiment_key, rejoin_ended)
+        if run_id is None:
+            tags = {"experiment_key": experiment_key, "mlflow.user": _user(), **process}
+            self.run_id = client.create_run(self.experiment_id, tags=tags, run_name=self.name).info.run_id
+        else:
+            client.update_run(run_id, status="RUNNING")
+            self.run_id = run_id
+            self.set_tags(process)
 
 
 _current = Run()
@@ -147,43 +259,19 @@ def current() -> Run:
 def start(folder: Path, experiment: str, experiment_key: str, name: str, rejoin_ended: bool = False) -> Run:
     """Begin the parent run, or rejoin the one that MLFLOW_RUN_ID names or that a killed process of the same key left.
 
-    folder: holds mlflow.db and mlartifacts unless MLFLOW_TRACKING_URI says otherwise; rejoin_ended: the newest run of
-    the key is rejoined even where it ended.
+    folder: holds mlflow.db and mlartifacts unless MLFLOW_TRACKING_URI says otherwise, and, in mlflow_missing, lists of
+    what no store would take. rejoin_ended: the newest run of the key is rejoined even where it ended by itself.
     """
     global _current
-    _current = run = Run()
-    run.store.attempt(lambda: _open(run, folder, experiment, experiment_key, name, rejoin_ended))
+    missing = folder / "mlflow_missing" / f"{experiment}_{experiment_key}.jsonl"
+    _current = run = Run(name, Store(missing))
+    run._open(folder, experiment, experiment_key, rejoin_ended)
     return run
 
 
 def store_uri(folder: Path) -> str:
     """Where the runs of the project in `folder` are kept."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
-
-
-def _open(run: Run, folder: Path, experiment: str, experiment_key: str, name: str, rejoin_ended: bool) -> None:
-    uri = store_uri(folder)
-    client = run.store.client = open_client(uri)
-    if given := os.environ.get("MLFLOW_RUN_ID"):
-        run.experiment_id = client.get_run(given).info.experiment_id
-        run.run_id, run.owned = given, False
-        return
-    if (found := client.get_experiment_by_name(experiment)) is not None:
-        run.experiment_id = found.experiment_id
-    else:
-        location = (folder / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite") else None
-        run.experiment_id = client.create_experiment(experiment, location, EXPERIMENT_TAGS)
-    process = {"host": socket.gethostname(), "pid": str(os.getpid())}
-    run_id = _left_open(client, run.experiment_id, experiment_key)
-    if run_id is None and rejoin_ended:
-        run_id = _ended(client, run.experiment_id, experiment_key)
-    if run_id is None:
-        tags = {"experiment_key": experiment_key, "mlflow.user": _user(), **process}
-        run.run_id = client.create_run(run.experiment_id, tags=tags, run_name=name).info.run_id
-    else:
-        client.update_run(run_id, status="RUNNING")
-        run.run_id = run_id
-        run.set_tags(process)
 
 
 def open_client(uri: str) -> Any:
@@ -201,21 +289,18 @@ def open_client(uri: str) -> Any:
     return MlflowClient(uri)
 
 
-def _left_open(client: Any, experiment_id: str, experiment_key: str) -> str | None:
-    """The run of the same experiment key whose process on this host was killed."""
-    condition = f"tags.experiment_key = '{experiment_key}' and attributes.status = 'RUNNING'"
-    for run in client.search_runs([experiment_id], condition):
+def _left_open(client: Any, experiment_id: str, experiment_key: str, ended: bool) -> str | None:
+    """The newest run of the same experiment key that was stopped, or whose process on this host was killed.
+
+    ended: one that ended by itself is as good.
+    """
+    for run in client.search_runs([experiment_id], f"tags.experiment_key = '{experiment_key}'"):
+        here = run.data.tags.get("host") == socket.gethostname()
         pid = run.data.tags.get("pid", "")
-        if run.data.tags.get("host") == socket.gethostname() and pid.isdigit() and not _lives(int(pid)):
+        killed = run.info.status == "RUNNING" and here and pid.isdigit() and not _lives(int(pid))
+        if killed or run.info.status == "KILLED" or (ended and run.info.status != "RUNNING"):
             return run.info.run_id
     return None
-
-
-def _ended(client: Any, experiment_id: str, experiment_key: str) -> str | None:
-    """The newest run of the same experiment key that is not running."""
-    condition = f"tags.experiment_key = '{experiment_key}' and attributes.status != 'RUNNING'"
-    found = client.search_runs([experiment_id], condition, max_results=1, order_by=["attributes.start_time DESC"])
-    return found[0].info.run_id if found else None
 
 
 def _user() -> str:

@@ -1,5 +1,6 @@
 import json
 import warnings
+from itertools import product
 
 import pytest
 
@@ -87,6 +88,56 @@ def test_one_edge_means_the_same_timesteps_for_every_solver():
     schedule = StageSchedule((600.0,), PAIR, NOISE)  # the papers' t_s = 400
     switches = {steps: schedule.switch(Solver("ddim", steps).grid(NOISE)) for steps in (5, 10, 50, 1000)}
     assert switches == {5: 2, 10: 4, 50: 20, 1000: 400}
+
+
+TRIO = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("counts", list(product(range(8), repeat=2)))
+def test_counts_say_who_serves_how_many_and_who_serves_none_has_no_stage(counts):
+    grid = Solver("ddim", 7).grid(NOISE)
+    counts = (*counts, 7 - sum(counts))
+    if counts[-1] < 0:
+        with pytest.raises(InputError, match="do not say how many of 7 evaluations"):
+            StageSchedule.from_counts(counts, grid, TRIO, NOISE)
+        return
+    schedule = StageSchedule.from_counts(counts, grid, TRIO, NOISE)
+    assert schedule.assignment(grid) == tuple(name for name, n in zip(TRIO, counts, strict=True) for _ in range(n))
+    assert schedule.counts(grid) == tuple(n for n in counts if n)
+    assert schedule.serving(grid) == schedule
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (3, 3, 2), (3, 5, -1)])
+def test_counts_that_are_not_those_of_the_grid_are_refused(counts):
+    with pytest.raises(InputError, match=r"do not say how many of 7 evaluations each of \['a', 'b', 'c'\] serves"):
+        StageSchedule.from_counts(counts, Solver("ddim", 7).grid(NOISE), TRIO, NOISE)
+
+
+def test_a_stage_that_rounding_up_empties_is_left_out():
+    with pytest.warns(UserWarning, match="rounded up"):
+        schedule = StageSchedule.from_counts((4, 1, 2), HEUN, TRIO, NOISE)
+    assert schedule.assignment(HEUN) == ("a",) * 6 + ("c",)
+    assert schedule.serves == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    ("edges", "counts", "serving"),
+    [
+        ((700.0, 300.0), (3, 4, 3), TRIO),
+        ((650.0, 640.0), (4, 0, 6), ("a", "c")),
+        ((999.5, 400.0), (0, 6, 4), ("b", "c")),
+        ((400.0, 50.0), (6, 4, 0), ("a", "b")),
+        ((999.5, 50.0), (0, 10, 0), ("b",)),
+        ((999.5, 999.2), (0, 0, 10), ("c",)),
+        ((799.0, 399.0), (3, 4, 3), TRIO),  # on timesteps of the grid, which go to the stage before
+    ],
+)
+def test_stages_that_serve_nothing_are_left_out_and_nothing_else_changes(edges, counts, serving):
+    grid = Solver("ddim", 10).grid(NOISE)
+    schedule = StageSchedule(edges, TRIO, NOISE)
+    assert schedule.counts(grid) == counts
+    assert schedule.serving(grid).serves == serving
+    assert schedule.serving(grid).assignment(grid) == schedule.assignment(grid)
 
 
 @pytest.mark.parametrize(

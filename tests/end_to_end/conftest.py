@@ -22,16 +22,25 @@ class Project:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the project's virtual environment in the copy."""
-        inherited = {name: value for name, value in os.environ.items() if not _foreign(name)}
-        paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
         return subprocess.run(
+            command, cwd=self.root, env=self._environment(environment), capture_output=True, text=True, check=False
+        )
+
+    def begin(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """The same, without waiting for the end; what it logs can be read as it comes."""
+        return subprocess.Popen(
             command,
             cwd=self.root,
-            env={**inherited, **paths, **environment},
-            capture_output=True,
+            env=self._environment(environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not _foreign(name)}
+        python_path = os.pathsep.join(filter(None, [more.pop("PYTHONPATH", None), str(self.root / "src")]))
+        return {**inherited, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": python_path, **more}
 
     def kedro(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("kedro", *arguments)
@@ -43,6 +52,19 @@ class Project:
 def _foreign(name: str) -> bool:
     """Whether a variable of the environment would lead a copy to someone else's runs, configuration or data."""
     return name == "KEDRO_ENV" or (name.startswith(("MLFLOW_", "DVC_")) and name != "DVC_NO_ANALYTICS")
+
+
+# seconds are the only thing that two runs may differ in
+MACHINE_DEPENDENT = ("timings.json", "block_seconds.json", "_training_seconds.json", "report.html", "seconds.svg")
+
+
+def results(project: Project) -> dict[str, bytes]:
+    """Every file that a run leaves in data/, but for those that hold seconds."""
+    root = project.root / "data"
+    files = [path for path in root.rglob("*") if path.is_file() and ".work" not in path.parts]
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(MACHINE_DEPENDENT)
+    }
 
 
 def copy_project(root: Path) -> Project:

@@ -1,30 +1,20 @@
 """The whole experiment from the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from .conftest import Project, copy_project
-
-# seconds are the only thing that two runs may differ in
-MACHINE_DEPENDENT = ("timings.json", "block_seconds.json", "_training_seconds.json", "report.html", "seconds.svg")
-
-
-def _results(project: Project) -> dict[str, bytes]:
-    root = project.root / "data"
-    files = [path for path in root.rglob("*") if path.is_file() and ".work" not in path.parts]
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in files if not path.name.endswith(MACHINE_DEPENDENT)
-    }
+from .conftest import Project, copy_project, results
 
 
 def test_two_runs_in_empty_folders_give_identical_results(finished: Project, tmp_path: Path) -> None:
     again = copy_project(tmp_path)
     assert again.kedro("run", "--env", "test").returncode == 0
-    first, second = _results(finished), _results(again)
+    first, second = results(finished), results(again)
     assert {
         "08_reporting/test/records.json",
         "08_reporting/test/metrics.json",
@@ -69,6 +59,27 @@ def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
         )
 
 
+def test_three_stages_are_searched_evaluated_and_reported(continued: Project) -> None:
+    trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
+    assert {1, 2, 3} == set(trials["serves"].map(len))
+    # what the front of such small networks holds is chance, so a schedule is chosen by hand
+    path = continued.data("07_model_output") / "chosen_schedules.json"
+    chosen = json.loads(path.read_text())[:1]
+    three = {"solver": "ddim", "steps": 4, "edges": [70.0, 30.0], "serves": ["shallow", "middle", "deep"]}
+    path.write_text(json.dumps([{**chosen[0], **three}]))
+    result = continued.kedro("run", "--env", "test", "--pipelines", "evaluation,reporting")
+    assert result.returncode == 0, result.stderr
+    records = {r["denoiser"]: r for r in json.loads((continued.data("08_reporting") / "records.json").read_text())}
+    record = records["duodiff ddim 4 k=2,3"]
+    assert (record["k"], record["edges"], record["nfe"]) == (None, [70.0, 30.0], 4)
+    assert records["control reversed ddim 4 k=1,2"]["gmacs"] == pytest.approx(record["gmacs"], rel=1e-9)
+    metrics = json.loads((continued.data("08_reporting") / "metrics.json").read_text())
+    assert metrics["searched_switch"] == {"duodiff_ddim_4_k2_3": {"edges": {"1": 70.0, "2": 30.0}}}
+    report = (continued.data("08_reporting") / "report.html").read_text()
+    assert "2 shallow, 1 middle, 1 deep" in report
+    assert "ddim 4 k=2,3, shallow to middle" in report
+
+
 def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Project) -> None:
     client = MlflowClient(f"sqlite:///{finished.root / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
@@ -76,7 +87,7 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     assert len(parents) == 1
     parent = parents[0]
     assert parent.info.status == "FINISHED"
-    assert parent.data.params["switch_search.n_trials"] == "12"
+    assert parent.data.params["switch_search.n_trials"] == "20"
     assert {"experiment_key", "git_commit", "git_dirty", "data_sha256", "environment"} <= set(parent.data.tags)
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == len(runs) - 1
@@ -97,16 +108,17 @@ def test_a_second_run_reuses_finished_work_and_gives_the_same(continued: Project
     result = continued.kedro("run", "--env", "test")
     assert result.returncode == 0
     assert "step 12 of 12" not in result.stderr
-    assert _results(continued) == _results(finished)
+    assert results(continued) == results(finished)
 
 
-def test_a_parameter_on_the_command_line_keeps_its_siblings(continued: Project) -> None:
+def test_a_longer_search_runs_the_trials_that_are_new_and_keeps_other_parameters(continued: Project) -> None:
     result = continued.kedro(
-        "run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=14"
+        "run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=22"
     )
     assert result.returncode == 0, result.stderr
     trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
-    assert len(trials) == 14
+    assert len(trials) == 22
+    assert re.findall(r"trial (\d+) of 22:", result.stderr) == ["21", "22"]
     assert set(trials["steps"]) <= {2, 4}
 
 

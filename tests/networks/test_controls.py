@@ -4,7 +4,7 @@ import pytest
 
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
-from duodiff_pipeline.networks.controls import reversed_order, throughout
+from duodiff_pipeline.networks.controls import plan_name, reversed_order, throughout
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan
 
 
@@ -36,6 +36,29 @@ def test_the_reversed_order_costs_exactly_the_same(bank, noise, k):
     plan, control = duodiff(k, noise), reversed_order(duodiff(k, noise))
     assert control.runs == f"{20 - k} deep, {k} shallow"
     assert bank.static_gmacs(control) == pytest.approx(bank.static_gmacs(plan), rel=1e-12)
+
+
+@pytest.mark.parametrize("counts", [(3, 4, 13), (18, 1, 1), (6, 8, 6)])
+def test_three_stages_reversed_and_with_one_network_throughout(bank, noise, counts):
+    solver = Solver("ddim", 20)
+    networks = ("shallow", "middle", "deep")
+    plan = SamplingPlan("", solver, StageSchedule.from_counts(counts, solver.grid(noise), networks, noise))
+    control = reversed_order(plan)
+    assert control.runs == f"{counts[2]} deep, {counts[1]} middle, {counts[0]} shallow"
+    assert control.name == f"control reversed ddim 20 k={counts[2]},{counts[2] + counts[1]}"
+    assert bank.static_gmacs(control) == pytest.approx(bank.static_gmacs(plan), rel=1e-12)
+    assert reversed_order(control).schedule.assignment(plan.grid) == plan.schedule.assignment(plan.grid)
+    for network in networks:
+        half = bank.network(network).macs / 2e9
+        nearest = throughout("x", network, plan, bank)
+        assert abs(bank.static_gmacs(nearest) - bank.static_gmacs(plan)) <= half * (1 + 1e-9)
+
+
+def test_a_name_tells_switches_and_networks():
+    solver = Solver("dpmsolver++", 10)
+    assert plan_name("deep", solver) == "deep dpmsolver++ 10"
+    assert plan_name("duodiff", solver, (5,)) == "duodiff dpmsolver++ 10 k=5"
+    assert plan_name("duodiff", solver, (3, 7), ("a", "b", "c")) == "duodiff dpmsolver++ 10 k=3,7 a-b-c"
 
 
 def test_one_network_takes_at_least_one_step(bank, noise):

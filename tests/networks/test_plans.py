@@ -56,9 +56,11 @@ def test_runs_and_switch_say_who_serves_how_often(noise):
     assert (two_stage(0, noise).runs, two_stage(0, noise).switch) == ("20 deep", 0)
     assert (two_stage(20, noise).runs, two_stage(20, noise).switch) == ("20 shallow", 20)
     alone = single("deep only", "deep", SOLVER, noise)
-    assert (alone.runs, alone.switch) == ("20 deep", None)
+    assert (alone.runs, alone.switch, alone.switches) == ("20 deep", None, ())
+    assert two_stage(5, noise).switches == (5,)
     back_and_forth = SamplingPlan("", SOLVER, StageSchedule((700.0, 300.0), ("a", "b", "a"), noise))
     assert (back_and_forth.runs, back_and_forth.switch) == ("6 a, 8 b, 6 a", None)
+    assert back_and_forth.switches == (6, 14)
 
 
 @pytest.mark.parametrize("k", [0, 5, 20])

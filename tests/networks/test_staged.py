@@ -133,6 +133,32 @@ def test_three_stages_serve_their_own_ranges(make_uvit, noise):
     assert counted["c"].timesteps == [299.0, 199.0, 99.0]
 
 
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.label)
+@pytest.mark.parametrize("counts", [(2, 3, 3), (1, 6, 1), (4, 0, 4), (0, 5, 3), (3, 5, 0)])
+def test_three_networks_equal_three_networks_in_a_plain_loop(solver, counts, make_uvit, noise, monkeypatch):
+    networks = {
+        name: make_uvit(seed, depth=depth) for seed, (name, depth) in enumerate({"a": 1, "b": 3, "c": 5}.items())
+    }
+    counted = {name: Counting(network) for name, network in networks.items()}
+    schedule = StageSchedule.from_counts(counts, solver.grid(noise), "abc", noise)
+    samples = sample(StagedDenoiser(schedule, counted), solver, noise, SHAPE, IMAGES, SEED, 8)
+    assert tuple(counted[name].calls for name in "abc") == counts
+    served = [networks[name] for name, count in zip("abc", counts, strict=True) for _ in range(count)]
+    tolerance = 2e-5 if solver.name == "ddpm" else 1e-6
+    expected = plain_loop(solver, served, monkeypatch)
+    torch.testing.assert_close(samples.images, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_edges_on_timesteps_and_a_stage_between_evaluations(make_uvit, noise):
+    solver = Solver("ddim", 10)
+    for edges, calls in {(799.0, 399.0): (3, 4, 3), (799.0, 798.0): (3, 0, 7), (850.0, 820.0): (2, 0, 8)}.items():
+        counted = {name: Counting(make_uvit(seed)) for seed, name in enumerate("abc")}
+        sample(
+            StagedDenoiser(StageSchedule(edges, ("a", "b", "c"), noise), counted), solver, noise, SHAPE, range(2), 0, 2
+        )
+        assert tuple(counted[name].calls for name in "abc") == calls
+
+
 def test_labels_reach_the_network_that_serves(make_uvit, noise):
     network = make_uvit(num_classes=3)
     staged = StagedDenoiser(StageSchedule((500.0,), ("a", "b"), noise), {"a": network, "b": network})

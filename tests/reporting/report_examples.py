@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ PLANS: dict[str, tuple[str, str, str, float]] = {
     "control middle dpmsolver++ 13": ("control", "dpmsolver++", "13 middle", 15.0),
     "adadiff ddim 20 u<=0.05": ("adadiff", "ddim", "20 deep", 13.1),
 }
+# and, where a test asks for them, schedules of more networks or others
+MORE: dict[str, tuple[str, str, str, float]] = {
+    "duodiff ddim 20 k=5,12": ("duodiff", "ddim", "5 shallow, 7 middle, 8 deep", 8.3),
+    "control reversed ddim 20 k=8,15": ("control", "ddim", "8 deep, 7 middle, 5 shallow", 19.0),
+    "duodiff ddim 20 k=7 middle-deep": ("duodiff", "ddim", "7 middle, 13 deep", 8.25),
+    "control reversed ddim 20 k=13 deep-middle": ("control", "ddim", "13 deep, 7 middle", 12.0),
+}
 
 
 def parameters(**changes: Any) -> Parameters:
@@ -61,7 +68,7 @@ def parameters(**changes: Any) -> Parameters:
 def evaluation(
     fids: Mapping[str, float] | None = None, own_noise: float = 0.35, n_generated: int = 599
 ) -> dict[str, Any]:
-    """records, evaluated, fid_blocks and timings of PLANS; fids: other mean FIDs, of the plans to keep, in their order.
+    """records, evaluated, fid_blocks and timings of PLANS; fids: mean FIDs of PLANS or MORE to keep, in their order.
 
     Blocks share a deviation, as seeds do, and add `own_noise` of the plan's own.
     """
@@ -71,14 +78,16 @@ def evaluation(
     shared -= shared.mean()
     records, evaluated, rows, sampling = [], [], [], {}
     for number, (name, mean) in enumerate(fids.items()):
-        role, solver_name, runs, _ = PLANS[name]
+        role, solver_name, runs, _ = (PLANS | MORE)[name]
         own = np.random.default_rng(number).normal(0, own_noise, len(SEEDS))
         values = mean + shared + own - own.mean()
         assignment = [network for run in runs.split(", ") for network in [run.split()[1]] * int(run.split()[0])]
         serves = [network for network, _ in groupby(assignment)]
         solver = Solver(solver_name, len(assignment))
-        k = len(list(next(groupby(assignment))[1])) if len(serves) == 2 else None
-        edges = StageSchedule.from_switch(k, solver.grid(noise), tuple(serves), noise).edges if k else ()
+        counts = [len(list(run)) for _, run in groupby(assignment)]
+        edges = StageSchedule.from_counts(counts, solver.grid(noise), serves, noise).edges
+        switches = tuple(accumulate(counts))[:-1]
+        k = switches[0] if len(switches) == 1 else None
         threshold = 0.05 if role == "adadiff" else None
         gmacs = sum(COST[network] for network in assignment) * (0.83 if threshold else 1)
         interval = block_interval(values.tolist())
@@ -109,7 +118,7 @@ def evaluation(
         described = dict(
             name=name, role=role, control_of=None, solver=solver_name, steps=len(assignment), eta=0.0, edges=list(edges)
         )
-        described |= dict(serves=serves, runs=runs, exit_threshold=threshold, nfe=len(assignment), k=k)
+        described |= dict(serves=serves, runs=runs, exit_threshold=threshold, nfe=len(assignment), switches=switches)
         described |= dict(
             resident_parameters=sum(PARAMETERS[n] for n in trained), training_gmacs=sum(TRAINING[n] for n in trained)
         )
@@ -177,6 +186,20 @@ def trials() -> pd.DataFrame:
                     "gmacs": served * COST["shallow"] + (steps - served) * COST["deep"],
                 }
             )
+    three = {
+        "trial": len(rows),
+        "plan": "ddim 20, 5 shallow, 7 middle, 8 deep",
+        "solver": "ddim",
+        "steps": 20,
+        "nfe": 20,
+    }
+    three |= {
+        "edges_by": "uniform_timestep",
+        "k": None,
+        "edges": [750.0, 400.0],
+        "serves": ["shallow", "middle", "deep"],
+    }
+    rows.append({**three, "fid": 8.0, "gmacs": 5 * COST["shallow"] + 7 * COST["middle"] + 8 * COST["deep"]})
     table = pd.DataFrame(rows).astype({"k": "Int64"})
     return table.assign(on_front=on_front(table[["fid", "gmacs"]].to_numpy()))
 
@@ -193,14 +216,23 @@ def similarity_curves() -> pd.DataFrame:
 
 
 def candidate_edges(change_points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = [(f"exit_statistics: threshold={c['threshold']}", c["timestep_edge"]) for c in change_points if c["found"]]
-    others = {"uniform_timestep": 500.0, "uniform_log_snr": 434.0, "optimal_denoiser_clusters: eta=0.1": 275.0}
-    others |= {
-        "optimal_denoiser: eta=0.1 alpha=0.9 end=noise": 906.0,
-        "optimal_denoiser: eta=0.1 alpha=0.9 end=data": 61.0,
-    }
-    labelled = [*others.items(), *found]
-    return [{"label": label, "method": label.split(":")[0], "edge": edge} for label, edge in labelled]
+    exits = [
+        ("exit_statistics", f"threshold={c['threshold']}", [c["timestep_edge"]]) for c in change_points if c["found"]
+    ]
+    others = [
+        ("uniform_timestep", "", [500.0]),
+        ("uniform_timestep", "", [667.0, 333.0]),
+        ("uniform_log_snr", "", [434.0]),
+        ("optimal_denoiser_clusters", "eta=0.1", [275.0]),
+        ("optimal_denoiser_clusters", "eta=0.1", [625.0, 175.0]),
+        ("optimal_denoiser", "eta=0.1 alpha=0.9 end=noise", [906.0]),
+        ("optimal_denoiser", "eta=0.1 alpha=0.9 end=data", [61.0]),
+        ("optimal_denoiser", "eta=0.1 alpha=0.9", [906.0, 61.0]),
+    ]
+    return [
+        {"label": f"{method} of {len(edges) + 1} stages{shown and ', '}{shown}", "method": method, "edges": edges}
+        for method, shown, edges in others + exits
+    ]
 
 
 def report_data(**changes: Any) -> ReportData:
@@ -214,13 +246,21 @@ def report_data(**changes: Any) -> ReportData:
     steps = range(500, 4001, 500)
     data = dict(
         parameters=settings,
-        extractor={"name": "classifier_1x8x8_64", "sha256": "a" * 64, "held_out_accuracy": 0.9766},
+        extractor={
+            "name": "classifier_1x8x8_64",
+            "sha256": "a" * 64,
+            "learns": "classes",
+            "held_out_accuracy": 0.9766,
+        },
         exit_table=table,
         change_points=change_points,
         candidate_edges=candidate_edges(change_points),
         similarity_curves=similarity_curves(),
         trials=trials(),
-        sample_grids={name: _blurred(images[30 * i : 30 * i + 20], PLANS[name][3]) for i, name in enumerate(PLANS)},
+        sample_grids={
+            name: _blurred(images[30 * i : 30 * i + 20], plan[3])
+            for i, (name, plan) in enumerate((PLANS | MORE).items())
+        },
         training_curves={
             name: {"losses": [[s, level * (s / 500) ** -0.35] for s in steps], "training_gmacs": TRAINING[name]}
             for name, level in (("deep", 0.24), ("middle", 0.27), ("shallow", 0.31), ("early_exits", 2.4))

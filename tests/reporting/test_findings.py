@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from report_examples import PLANS, evaluation, findings
+from report_examples import MORE, PLANS, evaluation, findings, parameters
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.metrics.reference import Floor
 from duodiff_pipeline.reporting.findings import weigh
 from duodiff_pipeline.reporting.measured import measured_plans
-from duodiff_pipeline.reporting.statements import against, caveats, exits, headline, reasons
+from duodiff_pipeline.reporting.statements import against, answers, caveats, exits, headline, reasons
 
 FIDS = {name: plan[3] for name, plan in PLANS.items()}
 
@@ -109,6 +109,36 @@ def test_every_duodiff_meets_all_its_controls():
     assert {name: [c.comparison.plan.name for c in own] for name, own in controls.items()} == {
         name: [*(f"control {c}" for c in own), "adadiff ddim 20 u<=0.05"] for name, own in expected.items()
     }
+
+
+THREE, OTHERS = "duodiff ddim 20 k=5,12", "duodiff ddim 20 k=7 middle-deep"
+
+
+def test_three_stages_and_other_networks_meet_all_their_controls():
+    controls = findings(FIDS | {name: plan[3] for name, plan in MORE.items()}).controls
+    same = ["fewer steps ddim 15", "middle ddim 27"]
+    assert [c.comparison.plan.name.removeprefix("control ") for c in controls[THREE]] == [
+        *same,
+        "adadiff ddim 20 u<=0.05",
+        "reversed ddim 20 k=8,15",
+    ]
+    assert controls[THREE][3].what == "the order reversed, deep first"
+    assert controls[OTHERS][3].comparison.plan.name == "control reversed ddim 20 k=13 deep-middle"
+
+
+def test_three_stages_recommended_say_where_each_switch_lies():
+    found = findings(FIDS | {name: plan[3] for name, plan in MORE.items()})
+    assert found.pick.plan.name == THREE
+    assert headline(found) == "Switch after 5 and 12 of 20 evaluations between shallow, middle and deep: 31% less work"
+    extractor = {"name": "features", "learns": "classes", "held_out_accuracy": 0.98}
+    where, between, *_ = answers(found, parameters(), (), extractor)
+    assert where.answer == "k = 5 and 12 of 20 evaluations"
+    assert where.details[0] == (
+        "With ddim, 20 steps: shallow to middle between timesteps 799 and 749 and middle to deep between timesteps 449 "
+        "and 399."
+    )
+    assert between.answer == "shallow → middle → deep"
+    assert len(between.details) == 3
 
 
 def test_a_control_that_is_evaluated_in_another_role_is_found():

@@ -1,7 +1,7 @@
 import json
 import re
 
-from report_examples import evaluation, exit_table, findings, parameters, report_data
+from report_examples import MORE, PLANS, evaluation, exit_table, findings, parameters, report_data
 
 from duodiff_pipeline.metrics.reference import Floor
 from duodiff_pipeline.reporting.findings import weigh
@@ -27,6 +27,14 @@ def test_what_dvc_shows():
     assert metrics["searched_switch"]["duodiff_ddim_20_k7"] == {"k": 7, "edges": {"1": 674.0}}
 
 
+def test_of_three_stages_all_edges_and_no_k():
+    fids = {name: plan[3] for name, plan in (PLANS | MORE).items()}
+    metrics = headline_metrics(findings(fids), 0.98, SUGGESTED)
+    assert metrics["searched_switch"]["duodiff_ddim_20_k5_12"] == {"edges": {"1": 774.0, "2": 424.0}}
+    assert "k" not in metrics["plans"]["duodiff_ddim_20_k5_12"]
+    assert metrics["searched_switch"]["duodiff_ddim_20_k7_middle-deep"]["k"] == 7
+
+
 def test_seconds_do_not_enter():
     inputs = evaluation()
     for own in inputs["timings"]["sampling"].values():
@@ -46,6 +54,6 @@ def test_mlflow_takes_the_flat_names():
 
 
 def test_slugs_tell_plans_apart():
-    names = [plan.name for plan in findings().plans]
+    names = [*PLANS, *MORE, "duodiff ddim 20 k=51,2", "duodiff ddim 20 k=512"]
     assert len({slug(name) for name in names}) == len(names)
     assert slug("adadiff ddim(eta=0.5) 20 u<=0.05") == "adadiff_ddimeta0.5_20_u0.05"

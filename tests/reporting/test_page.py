@@ -3,7 +3,7 @@ import re
 
 import pytest
 import torch
-from report_examples import PLANS, evaluation, findings, parameters, report_data
+from report_examples import MORE, PLANS, evaluation, findings, parameters, report_data
 
 from duodiff_pipeline.analysis.exit_statistics import exit_summary
 from duodiff_pipeline.reporting.findings import Findings, weigh
@@ -57,7 +57,7 @@ def test_the_first_screen_answers_in_order(page):
 
 def test_all_figures_grids_and_tables_are_there(page):
     assert page.count("<svg") == 6
-    assert page.count("data:image/png;base64,") == 1 + len(PLANS)
+    assert page.count("data:image/png;base64,") == 1 + len(PLANS)  # and the real ones
     text = re.sub(r"<[^>]+>", "", page)
     for name in PLANS:
         assert text.count(name.replace("<", "&lt;")) >= 2
@@ -72,6 +72,24 @@ def test_the_strip_shows_who_serves_every_evaluation(page):
     spans = re.findall(r'<span style="background:(#\w+)">', page)
     assert spans == [ROLES["shallow"].colour] * 7 + [ROLES["deep"].colour] * 13
     assert 'aria-label="7 shallow, 13 deep"' in page
+
+
+def test_a_page_of_three_stages():
+    found = findings({name: plan[3] for name, plan in (PLANS | MORE).items()})
+    data = report_data()
+    figures = draw_figures(found, data)
+    page = render_page(found, data, figures)
+    assert 'aria-label="5 shallow, 7 middle, 8 deep"' in page
+    assert '<td class="n">5, 12</td><td class="n">774.0, 424.0</td>' in page
+    for label in ("ddim 20 k=5,12, shallow to middle", "ddim 20 k=5,12, middle to deep"):
+        assert f"searched, {label}" in figures["exits"]
+    assert "DuoDiff, more than 2 stages" in figures["cost"]
+    assert "667, −1.1; 333, 1.1" in figures["edges"]
+    # the figure of the switch shows what the first and the last network serve, and nothing else
+    fids = {name: plan[3] for name, plan in PLANS.items()}
+    with_others = draw_figures(findings(fids | dict.fromkeys(MORE, 60.0)), data)
+    without = draw_figures(findings(fids), report_data(trials=data.trials[data.trials["serves"].map(len) < 3]))
+    assert with_others["switch"] == without["switch"]
 
 
 def test_the_strip_rests_on_edges_not_on_display_text():
@@ -119,7 +137,7 @@ def test_the_networks_of_the_trials_are_those_of_the_search():
     trials = report_data().trials
     alone = trials[trials["k"].isna()].reset_index(drop=True)
     alone["serves"] = alone["serves"].map(lambda serves: ["middle" if name == "shallow" else name for name in serves])
-    settings = parameters(switch_search={"first": "middle"})
+    settings = parameters(switch_search={"backbones": ["middle", "deep"]})
     figures = draw_figures(findings(), report_data(parameters=settings, trials=alone))
     assert "middle alone" in figures["switch"]
 

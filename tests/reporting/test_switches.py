@@ -1,14 +1,14 @@
 import pytest
-from report_examples import exit_table, findings, parameters
+from report_examples import MORE, PLANS, exit_table, findings, parameters
 
 from duodiff_pipeline.diffusion.stages import StageSchedule
-from duodiff_pipeline.reporting.switches import SwitchRange, evaluated_switch, suggested_switches
+from duodiff_pipeline.reporting.switches import SwitchRange, evaluated_switches, suggested_switches
 
 
 def test_every_edge_in_the_range_of_an_evaluated_switch_comes_to_the_same():
     noise = parameters().noise.schedule()
     (plan, _) = findings().duodiffs
-    switch = evaluated_switch(plan, noise)
+    (switch,) = evaluated_switches(plan, noise)
     grid = plan.solver.grid(noise)
 
     def assignment(edge):
@@ -18,6 +18,20 @@ def test_every_edge_in_the_range_of_an_evaluated_switch_comes_to_the_same():
     assert expected.count("shallow") == plan.k == 7
     assert assignment(switch.low + 1e-6) == assignment(switch.edge) == assignment(switch.high) == expected
     assert assignment(switch.low) != expected != assignment(switch.high + 1e-6)
+
+
+def test_a_plan_of_three_stages_has_two_switches():
+    noise = parameters().noise.schedule()
+    fids = {name: plan[3] for name, plan in (PLANS | MORE).items()}
+    plan = next(p for p in findings(fids).duodiffs if len(p.serves) == 3)
+    first, second = evaluated_switches(plan, noise)
+    assert (first.k, second.k) == (5, 12)
+    assert [switch.label.split(", ")[1] for switch in (first, second)] == ["shallow to middle", "middle to deep"]
+    # 20 trailing steps of 1000 stand at 999, 949, ...
+    assert [(switch.high, switch.low) for switch in (first, second)] == [(799, 749), (449, 399)]
+    grid, expected = plan.solver.grid(noise), StageSchedule(plan.edges, plan.serves, noise)
+    moved = StageSchedule((first.high, second.low + 1e-6), plan.serves, noise)
+    assert moved.assignment(grid) == expected.assignment(grid)
 
 
 def test_suggested_switch_has_its_interval_in_timesteps():

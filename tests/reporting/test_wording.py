@@ -1,7 +1,7 @@
 import pytest
 
 from duodiff_pipeline.metrics.intervals import Interval
-from duodiff_pipeline.reporting.wording import counted, difference_text, number, percent, spread_text
+from duodiff_pipeline.reporting.wording import counted, difference_text, listed, number, percent, spread_text
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,7 @@ def test_difference_has_the_decimals_that_its_interval_bears(low, value, high, t
 def test_spread_and_counts():
     assert spread_text(2.333, 0.603) == "2.33 ± 0.60"
     assert (counted(1, "block"), counted(4000, "step")) == ("1 block", "4,000 steps")
+
+
+def test_lists_read_as_in_a_sentence():
+    assert (listed("a"), listed("ab"), listed([3, 7, 9])) == ("a", "a and b", "3, 7 and 9")

@@ -1,86 +1,153 @@
+from itertools import groupby
+
 import pytest
 from optuna.trial import FixedTrial
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
-from duodiff_pipeline.search.space import SearchSpace
+from duodiff_pipeline.search.space import Candidate, SearchSpace
 
 NOISE = NoiseSchedule()
-CANDIDATES = {
-    "exit_statistics: threshold=0.1": 620.0,
-    "exit_statistics: threshold=0.2": 710.5,
-    "uniform: timestep": 500.0,
-    "similarity: eta=0.1, alpha=0.9": 333.3,
-}
+CANDIDATES = (
+    Candidate("exits at 0.1", "exit_statistics", (620.0,)),
+    Candidate("exits at 0.2", "exit_statistics", (710.5,)),
+    Candidate("halves", "uniform", (500.0,)),
+    Candidate("thirds", "uniform", (667.0, 333.0)),
+    Candidate("both ends", "similarity", (900.0, 100.0)),
+    Candidate("hardly a middle", "similarity", (900.0, 899.5)),
+)
+ORDERS = ["a", "b", "c", "a, b", "a, c", "b, c", "a, b, c"]
 
 
 def space(**changes) -> SearchSpace:
-    options = {"solvers": ("ddim", "dpmsolver++"), "steps": (10, 20), "candidates": CANDIDATES}
-    return SearchSpace(**{**options, "first": "shallow", "last": "deep", "noise": NOISE, **changes})
+    options = {"solvers": ("ddim", "dpmsolver++"), "steps": (10, 20), "backbones": ("a", "b", "c")}
+    return SearchSpace(**{**options, "candidates": CANDIDATES, "noise": NOISE, **changes})
 
 
-def suggest(parameters, number=7):
-    return space().suggest(FixedTrial({"solver": "ddim", "steps": 20, **parameters}, number))
+def fixed(parameters, number=7) -> FixedTrial:
+    return FixedTrial({"solver": "ddim", "steps": 20, **parameters}, number)
 
 
-@pytest.mark.parametrize("k", [0, 1, 13, 20])
-def test_a_switch_is_where_k_says(k):
-    plan = suggest({"edges_by": "switch", "k of 20": k})
+def suggest(parameters):
+    return space().suggest(fixed(parameters)).plan
+
+
+@pytest.mark.parametrize(("share", "k"), [(0.0, 1), (0.5, 10), (0.71, 14), (0.9999, 19), (1.0, 19)])
+def test_a_share_of_the_evaluations_makes_a_switch(share, k):
+    plan = suggest({"serves": "a, c", "edges of 2 stages by": "switch", "share of stage 1": share})
     assert plan.solver == Solver("ddim", 20)
-    assert plan.switch == k
-    assert plan.schedule.assignment(plan.grid) == ("shallow",) * k + ("deep",) * (20 - k)
+    assert plan.switches == (k,)
+    assert plan.schedule.assignment(plan.grid) == ("a",) * k + ("c",) * (20 - k)
     assert (plan.name, plan.schedule.noise, plan.exit_threshold) == ("trial 7", NOISE, None)
 
 
-@pytest.mark.parametrize(("label", "edge"), CANDIDATES.items())
-def test_a_candidate_edge_is_taken_as_it_is(label, edge):
-    method = label.split(":")[0]
-    plan = suggest({"edges_by": method, f"{method} edge": label})
-    assert plan.schedule.edges == (edge,)
-    assert plan.schedule.serves == ("shallow", "deep")
+@pytest.mark.parametrize(
+    ("first", "second", "runs"),
+    [
+        (0.0, 0.0, "1 a, 1 b, 18 c"),
+        (0.0, 1.0, "1 a, 18 b, 1 c"),
+        (1.0, 0.5, "18 a, 1 b, 1 c"),
+        (0.5, 0.5, "10 a, 5 b, 5 c"),
+    ],
+)
+def test_shares_of_what_is_left_make_three_stages(first, second, runs):
+    shares = {"share of stage 1": first, "share of stage 2": second}
+    assert suggest({"serves": "a, b, c", "edges of 3 stages by": "switch", **shares}).runs == runs
 
 
-@pytest.mark.parametrize("serves", ["shallow", "deep"])
+def test_every_split_into_stages_that_serve_can_be_proposed():
+    shares = [i / 50 for i in range(51)]
+    own = space(steps=(5,))
+    base = {"solver": "ddim", "steps": 5, "serves": "a, b, c", "edges of 3 stages by": "switch"}
+    proposed = {
+        own.suggest(FixedTrial({**base, "share of stage 1": first, "share of stage 2": second})).plan.runs
+        for first in shares
+        for second in shares
+    }
+    assert proposed == {f"{a} a, {b} b, {5 - a - b} c" for a in (1, 2, 3) for b in range(1, 5 - a)}
+
+
+@pytest.mark.parametrize(("steps", "runs"), [(1, "1 a"), (2, "1 a, 1 b"), (3, "1 a, 1 b, 1 c")])
+def test_with_fewer_evaluations_than_stages_the_last_serve_nothing_and_are_left_out(steps, runs):
+    shares = {"share of stage 1": 1.0, "share of stage 2": 1.0}
+    parameters = {"steps": steps, "serves": "a, b, c", "edges of 3 stages by": "switch", **shares}
+    plan = space(steps=(1, 2, 3)).suggest(fixed(parameters)).plan
+    assert plan.runs == runs
+    assert len(plan.schedule.serves) == steps
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.label)
+def test_candidate_edges_are_taken_as_they_are(candidate):
+    stages = len(candidate.edges) + 1
+    serves = ("a", "b", "c")[:stages]
+    chosen = {
+        f"edges of {stages} stages by": candidate.method,
+        f"{candidate.method} of {stages} stages": candidate.label,
+    }
+    proposal = space().suggest(fixed({"serves": ", ".join(serves), **chosen}))
+    assert proposal.edges_by == candidate.method
+    if candidate.label == "hardly a middle":  # which serves none of the evaluations
+        assert (proposal.plan.schedule.edges, proposal.plan.schedule.serves) == ((899.5,), ("a", "c"))
+    else:
+        assert (proposal.plan.schedule.edges, proposal.plan.schedule.serves) == (candidate.edges, serves)
+
+
+@pytest.mark.parametrize("serves", ["a", "b", "c"])
 def test_one_stage_has_one_network_and_no_edge(serves):
-    plan = suggest({"edges_by": "one stage", "serves": serves})
-    assert (plan.schedule.edges, plan.schedule.serves, plan.switch) == ((), (serves,), None)
+    proposal = space().suggest(fixed({"serves": serves}))
+    schedule = proposal.plan.schedule
+    assert (proposal.edges_by, schedule.edges, schedule.serves) == ("one stage", (), (serves,))
+
+
+def offered(parameters, **changes) -> dict[str, list]:
+    trial = fixed(parameters)
+    space(**changes).suggest(trial)
+    return {name: list(d.choices) for name, d in trial.distributions.items() if hasattr(d, "choices")}
 
 
 def test_choices_offered_are_those_of_the_space():
-    trial = FixedTrial(
-        {
-            "solver": "ddim",
-            "steps": 20,
-            "edges_by": "exit_statistics",
-            "exit_statistics edge": "exit_statistics: threshold=0.1",
-        }
-    )
-    space().suggest(trial)
-    offered = {name: set(getattr(d, "choices", ())) for name, d in trial.distributions.items()}
-    assert offered["solver"] == {"ddim", "dpmsolver++"}
-    assert offered["steps"] == {10, 20}
-    assert offered["edges_by"] == {"switch", "one stage", "exit_statistics", "similarity", "uniform"}
-    assert offered["exit_statistics edge"] == {"exit_statistics: threshold=0.1", "exit_statistics: threshold=0.2"}
-
-
-def test_k_is_offered_from_no_evaluation_to_all_of_them():
-    trial = FixedTrial({"solver": "ddim", "steps": 10, "edges_by": "switch", "k of 10": 3})
-    space().suggest(trial)
-    k = trial.distributions["k of 10"]
-    assert (k.low, k.high) == (0, 10)
+    two = {"edges of 2 stages by": "exit_statistics", "exit_statistics of 2 stages": "exits at 0.1"}
+    assert offered({"serves": "a, c", **two}) == {
+        "solver": ["ddim", "dpmsolver++"],
+        "steps": [10, 20],
+        "serves": ORDERS,
+        "edges of 2 stages by": ["switch", "exit_statistics", "uniform"],
+        "exit_statistics of 2 stages": ["exits at 0.1", "exits at 0.2"],
+    }
+    three = offered({"serves": "a, b, c", "edges of 3 stages by": "uniform", "uniform of 3 stages": "thirds"})
+    assert three["edges of 3 stages by"] == ["switch", "similarity", "uniform"]
+    assert three["uniform of 3 stages"] == ["thirds"]
 
 
 def test_without_candidates_there_are_switches_and_single_stages():
-    trial = FixedTrial({"solver": "ddim", "steps": 10, "edges_by": "switch", "k of 10": 3})
-    space(candidates={}).suggest(trial)
-    assert set(trial.distributions["edges_by"].choices) == {"switch", "one stage"}
+    parameters = {"serves": "a, b", "edges of 2 stages by": "switch", "share of stage 1": 0.3}
+    assert offered(parameters, candidates=())["edges of 2 stages by"] == ["switch"]
 
 
-def test_anchors_are_every_network_alone_at_every_solver_and_number_of_steps():
-    plans = [space().suggest(FixedTrial(anchor)) for anchor in space().anchors()]
+def test_two_backbones_make_two_stages_at_most():
+    assert offered({"serves": "c"}, backbones=("a", "c"))["serves"] == ["a", "c", "a, c"]
+
+
+def test_every_random_proposal_is_valid_and_keeps_the_order_of_the_backbones():
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+    own = space(steps=(1, 2, 3, 10))
+    plans = [own.suggest(study.ask()).plan for _ in range(300)]
+    for plan in plans:
+        assigned = plan.schedule.assignment(plan.grid)
+        assert [name for name, _ in groupby(assigned)] == sorted(set(assigned)) == list(plan.schedule.serves)
+    assert {", ".join(plan.schedule.serves) for plan in plans} == set(ORDERS)
+
+
+def test_anchors_are_every_network_alone_at_every_solver_and_number_of_steps_and_all_in_equal_parts():
+    *plans, ddim, dpm = [space().suggest(FixedTrial(anchor)).plan for anchor in space().anchors()]
+    assert (ddim.solver, dpm.solver) == (Solver("ddim", 20), Solver("dpmsolver++", 20))
+    assert ddim.runs == dpm.runs == "7 a, 7 b, 6 c"
     assert [(plan.solver.name, plan.solver.steps, plan.schedule.serves) for plan in plans] == [
         (solver, steps, (network,))
         for solver in ("ddim", "dpmsolver++")
         for steps in (10, 20)
-        for network in ("deep", "shallow")
+        for network in ("c", "b", "a")
     ]

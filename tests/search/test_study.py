@@ -5,27 +5,31 @@ import pytest
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.errors import InputError
-from duodiff_pipeline.search.space import SearchSpace
+from duodiff_pipeline.search.space import Candidate, SearchSpace
 from duodiff_pipeline.search.study import on_front, run_study
 from duodiff_pipeline.search.trials import trials_table
 
 SPACE = SearchSpace(
     solvers=("ddim", "dpmsolver++"),
     steps=(5, 10),
-    candidates={"exit_statistics: threshold=0.1": 620.0, "uniform: timestep": 500.0},
-    first="shallow",
-    last="deep",
+    backbones=("shallow", "middle", "deep"),
+    candidates=(
+        Candidate("exits", "exit_statistics", (620.0,)),
+        Candidate("halves", "uniform", (500.0,)),
+        Candidate("thirds", "uniform", (667.0, 333.0)),
+    ),
     noise=NoiseSchedule(),
 )
-ANCHORS = 8
-TRIALS = 14  # the sampler starts to learn after 10
+ANCHORS = 14
+TRIALS = 18
+DEPTH = {"shallow": 1, "middle": 2, "deep": 3}
 
 
 def measure(plan) -> tuple[float, float]:
-    """FID falls with steps and with deep evaluations after the middle; cost is 1 a shallow evaluation, 3 a deep one."""
-    served = plan.schedule.assignment(plan.grid)
-    late = sum(name == "deep" for name in served[len(served) // 2 :]) / len(served)
-    return 100 / len(served) + 30 * (0.5 - late), float(sum(3 if name == "deep" else 1 for name in served))
+    """FID falls with steps and with depth after the middle; cost is 1 to 3 an evaluation."""
+    depths = [DEPTH[name] for name in plan.schedule.assignment(plan.grid)]
+    late = sum(depths[len(depths) // 2 :]) / len(depths)
+    return 100 / len(depths) + 10 * (1.5 - late), float(sum(depths))
 
 
 class Evaluate:
@@ -37,7 +41,7 @@ class Evaluate:
     def __call__(self, trial):
         if self.calls == self.dies_at and not self.proposes_first:
             raise KeyboardInterrupt
-        plan = SPACE.suggest(trial)
+        plan = SPACE.suggest(trial).plan
         if self.calls == self.dies_at:
             raise KeyboardInterrupt
         self.calls += 1
@@ -79,7 +83,7 @@ def test_another_seed_proposes_something_else_after_the_anchors(tmp_path, whole)
 def test_anchors_come_first(whole):
     assert [t.params for t in whole[:ANCHORS]] == SPACE.anchors()
     table = trials_table(whole, SPACE)
-    assert table["serves"][:ANCHORS].tolist() == [["deep"], ["shallow"]] * 4
+    assert table["serves"][:ANCHORS].tolist() == [["deep"], ["middle"], ["shallow"]] * 4 + [list(SPACE.backbones)] * 2
     assert (table["edges_by"][ANCHORS:] != "one stage").any()
 
 
@@ -89,7 +93,7 @@ def test_every_trial_draws_anew(tmp_path):
 
 
 @pytest.mark.parametrize("proposes_first", [False, True], ids=["before proposing", "while measuring"])
-@pytest.mark.parametrize("killed_at", [0, 7, 8, 12])
+@pytest.mark.parametrize("killed_at", [0, 13, 14, 16])
 def test_a_killed_study_goes_on_to_the_same_trials(tmp_path, whole, killed_at, proposes_first):
     killed, resumed = Evaluate(killed_at, proposes_first), Evaluate()
     with pytest.raises(KeyboardInterrupt):
@@ -97,6 +101,48 @@ def test_a_killed_study_goes_on_to_the_same_trials(tmp_path, whole, killed_at, p
     trials = study(tmp_path, evaluate=resumed)
     assert (killed.calls, resumed.calls) == (killed_at, TRIALS - killed_at)
     assert_same(trials, whole)
+
+
+class KilledAfter:
+    """A trial during which the process dies: after so many proposals."""
+
+    def __init__(self, trial, proposals: int):
+        self.trial, self.left, self.number = trial, proposals, trial.number
+
+    def __getattr__(self, name):
+        def suggest(*arguments):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            return getattr(self.trial, name)(*arguments)
+
+        return suggest
+
+
+@pytest.mark.parametrize("anchors", [[], SPACE.anchors()], ids=["drawn at random at first", "after anchors"])
+def test_a_study_killed_between_any_two_proposals_goes_on_to_the_same_trials(tmp_path, anchors):
+    """Every trial is killed after its first proposal, and again one later, until nothing is left to propose."""
+
+    def run(folder, evaluate):
+        folder.mkdir(exist_ok=True)
+        return run_study(folder, TRIALS, 0, anchors, evaluate)
+
+    expected = run(tmp_path / "whole", Evaluate())
+    attempts: dict[int, int] = {}
+
+    def evaluate(trial):
+        attempts[trial.number] = attempts.get(trial.number, 0) + 1
+        return measure(SPACE.suggest(KilledAfter(trial, attempts[trial.number])).plan)
+
+    kills = 0
+    while True:
+        try:
+            trials = run(tmp_path / "killed", evaluate)
+            break
+        except KeyboardInterrupt:
+            kills += 1
+    assert kills == sum(len(trial.params) - 1 for trial in expected)
+    assert_same(trials, expected)
 
 
 def test_a_study_killed_again_and_again_loses_and_doubles_nothing(tmp_path, whole):
@@ -111,7 +157,7 @@ def test_a_study_killed_again_and_again_loses_and_doubles_nothing(tmp_path, whol
     assert calls + last.calls == TRIALS
 
 
-@pytest.mark.parametrize(("first", "more"), [(6, 9), (9, 12), (12, TRIALS)])
+@pytest.mark.parametrize(("first", "more"), [(6, 9), (9, 15), (15, TRIALS)])
 def test_an_extended_study_runs_the_new_trials_alone_and_is_what_a_longer_one_would_be(tmp_path, whole, first, more):
     assert_same(study(tmp_path, first), whole[:first])
     evaluate = Evaluate()
@@ -134,7 +180,7 @@ def test_a_measurement_that_is_no_number_ends_the_search_instead_of_repeating_it
     def evaluate(trial):
         assert len(calls) < 20, "the same trial again and again"
         calls.append(trial.number)
-        return measured if trial.number >= 3 else measure(SPACE.suggest(trial))
+        return measured if trial.number >= 3 else measure(SPACE.suggest(trial).plan)
 
     with pytest.raises(InputError, match="trial 3"):
         study(tmp_path, evaluate=evaluate)

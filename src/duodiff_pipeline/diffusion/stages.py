@@ -1,12 +1,14 @@
 """Stage schedules: which denoiser serves which timesteps. The one definition of "switch".
 
 Symbols: e_1 > e_2 > ... edges on the timestep axis; stage j (0-based, noise to data) serves e_j > n >= e_{j+1}
-with e_0 = T and e_K = 0; k is the number of evaluations that the first stage serves.
+with e_0 = T and e_K = 0; k is the number of evaluations that the first stage serves. Of more than two stages the
+switches k_1 <= k_2 <= ... count the evaluations before each edge.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 from ..errors import InputError
@@ -47,20 +49,24 @@ class StageSchedule:
         """
         if not 0 <= k <= len(grid):
             raise InputError(f"switch k = {k} must lie within 0..{len(grid)}, the evaluations this solver makes")
-        wanted = k
-        while 0 < k < len(grid) and grid[k] == grid[k - 1]:
-            k += 1
-        if k != wanted:
-            warnings.warn(
-                f"switch k = {wanted} would split evaluations at one timestep; it is rounded up to {k}", stacklevel=2
+        return cls((_edge_after(k, grid, noise),), serves, noise)
+
+    @classmethod
+    def from_counts(
+        cls, counts: Sequence[int], grid: Sequence[float], serves: Sequence[str], noise: NoiseSchedule
+    ) -> "StageSchedule":
+        """Denoisers that serve so many evaluations of a solver's `grid` each, noise to data.
+
+        Who serves none gets no stage. Evaluations at equal timesteps are never split, as in `from_switch`.
+        Raises InputError where the counts are not one a denoiser, are negative, or do not add up to len(grid).
+        """
+        if len(counts) != len(serves) or min(counts) < 0 or sum(counts) != len(grid):
+            raise InputError(
+                f"{list(counts)} do not say how many of {len(grid)} evaluations each of {list(serves)} serves"
             )
-        if k == 0:
-            edge = float(noise.timesteps)
-        elif k == len(grid):
-            edge = 0.0
-        else:
-            edge = (grid[k - 1] + grid[k]) / 2
-        return cls((edge,), serves, noise)
+        bounds = [float(noise.timesteps), *(_edge_after(k, grid, noise) for k in accumulate(counts))]
+        kept = [j for j in range(len(serves)) if bounds[j] > bounds[j + 1]]
+        return cls(tuple(bounds[j] for j in kept[1:]), tuple(serves[j] for j in kept), noise)
 
     def stage(self, timestep: float) -> int:
         """The stage that serves an evaluation at `timestep`."""
@@ -70,9 +76,20 @@ class StageSchedule:
         """Who serves every evaluation of a solver's grid: what the schedule comes to there."""
         return tuple(self.serves[self.stage(n)] for n in grid)
 
+    def counts(self, grid: Sequence[float]) -> tuple[int, ...]:
+        """The number of evaluations of a solver's grid that each stage serves."""
+        served = [self.stage(n) for n in grid]
+        return tuple(served.count(j) for j in range(len(self.serves)))
+
     def switch(self, grid: Sequence[float]) -> int:
         """k: the number of evaluations of a solver's grid that the first stage serves."""
-        return sum(self.stage(n) == 0 for n in grid)
+        return self.counts(grid)[0]
+
+    def serving(self, grid: Sequence[float]) -> "StageSchedule":
+        """The same on a solver's grid, without the stages that serve none of its evaluations."""
+        kept = [j for j, count in enumerate(self.counts(grid)) if count]
+        edges = tuple(self.edges[j - 1] for j in kept[1:])
+        return StageSchedule(edges, tuple(self.serves[j] for j in kept), self.noise)
 
     def stage_range(self, j: int) -> tuple[float, float]:
         """The half-open range [low, high) of timesteps that stage j serves."""
@@ -86,3 +103,17 @@ class StageSchedule:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "StageSchedule":
         return cls(tuple(raw["edges"]), tuple(raw["serves"]), NoiseSchedule(**raw["noise"]))
+
+
+def _edge_after(k: int, grid: Sequence[float], noise: NoiseSchedule) -> float:
+    """The edge between evaluations k-1 and k of a grid; equal timesteps are not parted: k then rounds up and warns."""
+    wanted = k
+    while 0 < k < len(grid) and grid[k] == grid[k - 1]:
+        k += 1
+    if k != wanted:
+        warnings.warn(
+            f"switch k = {wanted} would split evaluations at one timestep; it is rounded up to {k}", stacklevel=3
+        )
+    if k == 0:
+        return float(noise.timesteps)
+    return 0.0 if k == len(grid) else (grid[k - 1] + grid[k]) / 2

@@ -11,12 +11,3 @@ def read_digits() -> tuple[Tensor, Tensor]:
     images, labels = load_digits(return_X_y=True)
     levels = torch.from_numpy(images).view(-1, 1, 8, 8)
     return (levels * (255 / 16)).round().to(torch.uint8), torch.from_numpy(labels).long()
-
-
-def stratified_split(labels: Tensor, held_out_share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices (int64) of the training and the held-out images; every class in the same proportion in both."""
-    from sklearn.model_selection import train_test_split
-
-    indices = torch.arange(len(labels)).numpy()
-    train, held_out = train_test_split(indices, test_size=held_out_share, stratify=labels.numpy(), random_state=seed)
-    return torch.from_numpy(train).sort().values, torch.from_numpy(held_out).sort().values

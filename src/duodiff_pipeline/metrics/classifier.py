@@ -9,6 +9,7 @@ Shapes: N images, C channels, H = W = image_size, D = features, K = classes.
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +19,24 @@ from ..diffusion.random import keyed_generator, keyed_torch_generator
 from ..files import content_sha256, load_tensors, save_tensors
 from ..images.pixels import from_uint8
 from .extractor import extract_features
+from .quarter_turns import QuarterTurns
 
 _KIND = "feature classifier"
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Architecture of a `FeatureClassifier`; `width` is the number of channels of its first convolution."""
+    """Architecture of a `FeatureClassifier`, and whether it learns the images' classes or their quarter turns.
+
+    `width` is the number of channels of its first convolution.
+    """
 
     channels: int
     image_size: int
     classes: int
     features: int = 64
     width: int = 32
+    learns: Literal["classes", "quarter_turns"] = "classes"
 
 
 class FeatureClassifier(nn.Module):
@@ -81,7 +87,8 @@ class FeatureClassifier(nn.Module):
     @property
     def name(self) -> str:
         c = self.config
-        return f"classifier_{c.channels}x{c.image_size}x{c.image_size}_{c.features}"
+        kind = "classifier" if c.learns == "classes" else "turn_classifier"
+        return f"{kind}_{c.channels}x{c.image_size}x{c.image_size}_{c.features}"
 
     @property
     def sha256(self) -> str:
@@ -102,7 +109,7 @@ class FeatureClassifier(nn.Module):
 
 
 def train_classifier(
-    images_u8: Tensor,
+    images_u8: Tensor | QuarterTurns,
     labels: Tensor,
     config: ClassifierConfig,
     steps: int,
@@ -135,7 +142,9 @@ def train_classifier(
     return classifier
 
 
-def accuracy(classifier: FeatureClassifier, images_u8: Tensor, labels: Tensor, batch_images: int) -> float:
+def accuracy(
+    classifier: FeatureClassifier, images_u8: Tensor | QuarterTurns, labels: Tensor, batch_images: int
+) -> float:
     """Share (0..1) of uint8 images (N, C, H, W) whose largest logit is that of their label (N,)."""
     features = torch.from_numpy(extract_features(classifier, images_u8, batch_images)).float()
     with torch.inference_mode():

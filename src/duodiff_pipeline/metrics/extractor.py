@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .quarter_turns import QuarterTurns
+
 
 class FeatureExtractor(Protocol):
     """Maps uint8 images (N, C, H, W) to float features (N, D), each image for itself.
@@ -23,7 +25,9 @@ class FeatureExtractor(Protocol):
     def __call__(self, images_u8: Tensor) -> Any: ...
 
 
-def extract_features(extractor: FeatureExtractor, images_u8: Tensor, batch_images: int) -> NDArray[np.float64]:
+def extract_features(
+    extractor: FeatureExtractor, images_u8: Tensor | QuarterTurns, batch_images: int
+) -> NDArray[np.float64]:
     """Features (N, D) float64 of uint8 images (N, C, H, W).
 
     Every batch has `batch_images` images, the last one padded with zeros: matrix kernels round differently for

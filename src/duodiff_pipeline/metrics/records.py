@@ -36,7 +36,9 @@ class MetricRecord(BaseModel):
     solver_conventions: str = Field(description="spacing of the timesteps and clipping: libraries differ in them")
     steps: Count = Field(description="solver steps")
     nfe: Count = Field(description="network evaluations an image")
-    k: int | None = Field(ge=0, description="evaluations served by the first stage; None where meaningless")
+    k: int | None = Field(
+        ge=0, description="evaluations served by the first of two stages; None of one stage, and of more, see edges"
+    )
     gmacs: FiniteFloat = Field(ge=0, description="1e9 multiply-accumulates an image, all evaluations together")
     micro_batch_images: Count = Field(description="images in each batch that the sampler runs")
     weights: Literal["raw", "ema"]

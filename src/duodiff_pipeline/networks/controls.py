@@ -1,21 +1,30 @@
-"""Controls: what spends about as much as a two-stage plan without its idea. The papers leave them out."""
+"""Controls: what spends about as much as a plan of several stages without its idea. The papers leave them out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ..diffusion.solvers import Solver
 from ..diffusion.stages import StageSchedule
 from .plans import NetworkBank, SamplingPlan, single
 
 
-def plan_name(role: str, solver: Solver, k: int | None = None) -> str:
-    """As it stands in records and figures: "duodiff ddim 20 k=5"."""
-    return f"{role} {solver.label} {solver.steps}" + (f" k={k}" if k is not None else "")
+def plan_name(role: str, solver: Solver, switches: Sequence[int] = (), networks: Sequence[str] = ()) -> str:
+    """As it stands in records and figures: "duodiff ddim 20 k=5", "duodiff ddim 20 k=3,7".
+
+    networks: who serves, where that does not go without saying: "duodiff ddim 20 k=5 middle-deep".
+    """
+    parts = [f"{role} {solver.label} {solver.steps}"]
+    parts += [f"k={','.join(map(str, switches))}"] if switches else []
+    parts += ["-".join(networks)] if networks else []
+    return " ".join(parts)
 
 
-def reversed_order(plan: SamplingPlan) -> SamplingPlan:
-    """The same evaluations by the same two networks, the last one's first."""
-    first, last = plan.schedule.serves
-    k = len(plan.grid) - (plan.switch or 0)
-    schedule = StageSchedule.from_switch(k, plan.grid, (last, first), plan.schedule.noise)
-    return SamplingPlan(plan_name("control reversed", plan.solver, k), plan.solver, schedule)
+def reversed_order(plan: SamplingPlan, named: bool = False) -> SamplingPlan:
+    """The same evaluations by the same networks, the last one's first; named: with its networks in its name."""
+    counts, serves = plan.schedule.counts(plan.grid)[::-1], plan.schedule.serves[::-1]
+    schedule = StageSchedule.from_counts(counts, plan.grid, serves, plan.schedule.noise)
+    control = SamplingPlan("", plan.solver, schedule)
+    return replace(control, name=plan_name("control reversed", plan.solver, control.switches, serves if named else ()))
 
 
 def throughout(what: str, network: str, plan: SamplingPlan, bank: NetworkBank) -> SamplingPlan:

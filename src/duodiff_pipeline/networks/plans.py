@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from ..diffusion.denoiser import Denoiser
@@ -56,9 +56,14 @@ class SamplingPlan:
         return ", ".join(f"{len(list(run))} {name}" for name, run in served)
 
     @property
+    def switches(self) -> tuple[int, ...]:
+        """The number of evaluations before each edge: (k,) of two stages, nothing of one."""
+        return tuple(accumulate(self.schedule.counts(self.grid)))[:-1]
+
+    @property
     def switch(self) -> int | None:
         """k, where the plan has two stages."""
-        return self.schedule.switch(self.grid) if len(self.schedule.edges) == 1 else None
+        return self.switches[0] if len(self.switches) == 1 else None
 
 
 def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> SamplingPlan:

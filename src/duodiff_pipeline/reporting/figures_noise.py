@@ -73,12 +73,13 @@ def edges_figure(
     for switch in evaluated:
         above.axvspan(switch.low or 0, switch.high or 0, color=SEARCHED, alpha=0.12, linewidth=0)
         above.axvline(switch.edge or 0, color=SEARCHED, linewidth=1, linestyle="--")
-    log_snr = np.interp([candidate["edge"] for candidate in candidates], np.arange(noise.timesteps), noise.log_snr)
-    for row, (candidate, level) in enumerate(zip(candidates, log_snr, strict=True)):
+    for row, candidate in enumerate(candidates):
+        edges = candidate["edges"]
+        log_snr = np.interp(edges, np.arange(noise.timesteps), noise.log_snr)
         above.plot([0, noise.timesteps], [row, row], color=LIGHT, linewidth=0.8, zorder=0)
         above.plot(
-            candidate["edge"],
-            row,
+            edges,
+            [row] * len(edges),
             "o",
             color=SUGGESTED if candidate["method"] == "exit_statistics" else INK,
             markersize=5,
@@ -86,7 +87,7 @@ def edges_figure(
         above.text(
             1.01,
             row,
-            f"{candidate['edge']:.0f}, {_plain(level)}",
+            "; ".join(f"{edge:.0f}, {_plain(level)}" for edge, level in zip(edges, log_snr, strict=True)),
             transform=above.get_yaxis_transform(),
             va="center",
             fontsize=8.5,

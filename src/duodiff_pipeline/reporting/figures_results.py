@@ -1,6 +1,6 @@
 """Figures of what came out: FID over cost and over the switch, measured seconds, training losses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from .findings import Findings
 from .measured import MeasuredPlan
-from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, ROLES, SKY, drawn, fit_scale, place_labels
+from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, ROLES, SKY, drawn, fit_scale, place_labels, role_of
 
 
 @drawn(10.4, 6.0)
@@ -61,34 +61,37 @@ def seconds_figure(figure: Figure, findings: Findings) -> None:
 
 @drawn(10.4, 3.9)
 def switch_figure(
-    figure: Figure, findings: Findings, trials: pd.DataFrame, first: str, last: str, comparable: bool
+    figure: Figure, findings: Findings, trials: pd.DataFrame, backbones: Sequence[str], comparable: bool
 ) -> None:
     """FID of trials against the switch k, a panel for every solver and number of steps.
 
-    first, last: the networks of the noisy and of the last stage, which alone stand at the ends. comparable: whether the
+    backbones: those of the search; only what the first and the last of them serve is shown. comparable: whether the
     evaluated schedules, measured at the trials' n, are added.
     """
+    first, last = backbones[0], backbones[-1]
+    trials = trials.assign(serves=trials["serves"].map(", ".join))
+    trials = trials[trials["serves"].isin([first, last, f"{first}, {last}"])]
+    shown = [plan for plan in findings.duodiffs if comparable and plan.serves == (first, last)]
     panels = list(trials.groupby(["solver", "steps"]))
     every_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, ((solver, steps), own) in zip(every_axes, panels, strict=True):
         staged = own[own["k"].notna()]
-        alone = own[own["k"].isna()].assign(serves=lambda table: table["serves"].str[0])
         free, clustered = staged[staged["edges_by"] == "switch"], staged[staged["edges_by"] != "switch"]
         axes.plot(free["k"].astype(int), free["fid"], "o", color=INK, markersize=5, alpha=0.7, markeredgewidth=0)
         axes.plot(
             clustered["k"].astype(int), clustered["fid"], "o", color=INK, markersize=5, alpha=0.7, fillstyle="none"
         )
         for network, colour, at in ((last, BLUE, 0), (first, ORANGE, int(own["nfe"].iloc[0]))):
-            fids = alone.loc[alone["serves"] == network, "fid"]
+            fids = own.loc[own["serves"] == network, "fid"]
             axes.plot([at] * len(fids), fids, "s", color=colour, markersize=7, markeredgewidth=0)
-        for plan in findings.duodiffs if comparable else ():
+        for plan in shown:
             if (plan.solver.name, plan.solver.steps) == (solver, steps):
-                _point(axes, plan, plan.k or 0, plan.fid, findings, interval=True)
+                _point(axes, plan, plan.switches[0], plan.fid, findings, interval=True)
         axes.set(title=f"{solver}, {steps} steps", xlabel=f"switch k (of {own['nfe'].iloc[0]})")
         axes.xaxis.get_major_locator().set_params(integer=True)
     fit_scale(every_axes[0], "y", trials["fid"].to_list())
     every_axes[0].set_ylabel("FID")
-    duodiff = [_key("evaluated, fresh seeds", ROLES["duodiff"].colour, "D")] if comparable and findings.duodiffs else []
+    duodiff = [_key("evaluated, fresh seeds", ROLES["duodiff"].colour, "D")] if shown else []
     keys = [
         _key(f"{last} alone", BLUE, "s"),
         _key(f"{first} alone", ORANGE, "s"),
@@ -126,7 +129,7 @@ def _scatter(axes: Axes, findings: Findings, value: Callable[[MeasuredPlan], flo
 
 
 def _point(axes: Axes, plan: MeasuredPlan, x: float, y: float, findings: Findings, interval: bool) -> None:
-    role, above = ROLES[plan.role], 4 if plan.role == "duodiff" else 3
+    role, above = role_of(plan.role, len(plan.serves)), 4 if plan.role == "duodiff" else 3
     if interval:
         axes.vlines(
             x, plan.record.interval_low, plan.record.interval_high, color=role.colour, linewidth=1.6, zorder=above
@@ -139,8 +142,8 @@ def _point(axes: Axes, plan: MeasuredPlan, x: float, y: float, findings: Finding
 
 
 def _role_keys(findings: Findings) -> list[Line2D]:
-    present = dict.fromkeys(plan.role for plan in findings.plans)
-    keys = [_key(ROLES[role].label, ROLES[role].colour, ROLES[role].marker) for role in present]
+    present = dict.fromkeys(role_of(plan.role, len(plan.serves)) for plan in findings.plans)
+    keys = [_key(role.label, role.colour, role.marker) for role in present]
     return [*keys, _key("recommended", INK, "o", fillstyle="none", markersize=12)]
 
 

@@ -117,18 +117,15 @@ def compare(plan: MeasuredPlan, other: MeasuredPlan) -> Comparison:
 def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Control, ...]:
     """The controls of one DuoDiff, found by what they are: a plan that two DuoDiffs share is evaluated once."""
     alone = [p for p in plans if len(p.serves) == 1 and p.exit_threshold is None and _family(p) == _family(duodiff)]
-    *earlier, last = duodiff.serves
+    alone = [p for p in alone if p.role != "shallow"]  # evaluated at no cost but its own
+    last, reversed_switches = duodiff.serves[-1], tuple(duodiff.nfe - k for k in reversed(duodiff.switches))
     found = []
-    networks = dict.fromkeys(p.serves[0] for p in alone if p.serves[0] not in earlier)
+    networks = dict.fromkeys(p.serves[0] for p in alone)
     for network in sorted(networks, key=lambda name: name != last):
         nearest = min((p for p in alone if p.serves[0] == network), key=lambda p: abs(p.gmacs - duodiff.gmacs))
         found.append((f"{network} with {counted(nearest.nfe, 'evaluation')}", nearest))
     for plan in plans:
-        if (
-            plan.solver == duodiff.solver
-            and plan.serves == duodiff.serves[::-1]
-            and plan.k == duodiff.nfe - (duodiff.k or 0)
-        ):
+        if plan.solver == duodiff.solver and plan.serves == duodiff.serves[::-1] and plan.switches == reversed_switches:
             found.append((f"the order reversed, {last} first", plan))
         if plan.exit_threshold is not None:
             found.append((f"AdaDiff at u \N{LESS-THAN OR EQUAL TO} {plan.exit_threshold:g}", plan))

@@ -9,7 +9,7 @@ from .switches import SwitchRange
 
 
 def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Sequence[SwitchRange]) -> dict[str, Any]:
-    """Nested; what does not exist (a switch that was not found, k of one network) is left out."""
+    """Nested; what does not exist (a switch that was not found, k but of two stages) is left out."""
     pick = findings.pick
     return {
         "recommendation": {"verdict": findings.verdict, "plan": pick.plan.name, **_against_deep(pick)},
@@ -23,7 +23,9 @@ def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Se
         "suggested_switch": {
             slug(switch.label): _present(found=switch.edge is not None, **_switch(switch)) for switch in suggested
         },
-        "searched_switch": {slug(plan.name): {"k": plan.k, "edges": _edges(plan.edges)} for plan in findings.duodiffs},
+        "searched_switch": {
+            slug(plan.name): _present(k=plan.k, edges=_edges(plan.edges)) for plan in findings.duodiffs
+        },
     }
 
 

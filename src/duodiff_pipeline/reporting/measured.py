@@ -18,9 +18,9 @@ BYTES_PER_PARAMETER = 4
 class MeasuredPlan:
     """An evaluated plan with its metric record, seed blocks and measured time.
 
-    role: deep, shallow, duodiff, adadiff or control; runs: who serves how many evaluations, noise to data;
-    fid_blocks: FID in every seed block, in the order of record.seeds; speed_up: against the baseline, median over
-    blocks, low and high being the extremes.
+    role: deep, shallow, duodiff, adadiff or control; runs: who serves how many evaluations, noise to data; switches:
+    the number of evaluations before each edge; fid_blocks: FID in every seed block, in the order of record.seeds;
+    speed_up: against the baseline, median over blocks, low and high being the extremes.
     """
 
     name: str
@@ -31,7 +31,7 @@ class MeasuredPlan:
     runs: str
     exit_threshold: float | None
     nfe: int
-    k: int | None
+    switches: tuple[int, ...]
     resident_parameters: int
     training_gmacs: float
     record: MetricRecord
@@ -48,6 +48,11 @@ class MeasuredPlan:
     @property
     def gmacs(self) -> float:
         return self.record.gmacs
+
+    @property
+    def k(self) -> int | None:
+        """The switch, where there are two stages."""
+        return self.switches[0] if len(self.switches) == 1 else None
 
     @property
     def resident_mb(self) -> float:
@@ -111,13 +116,14 @@ def _measured(
     missing = [seed for seed in record.seeds if (name, seed) not in fids]
     if missing:
         raise InputError(f"fid_blocks: {name!r} lacks the seeds {missing}")
-    copied = ("role", "runs", "exit_threshold", "nfe", "k", "resident_parameters", "training_gmacs")
+    copied = ("role", "runs", "exit_threshold", "nfe", "resident_parameters", "training_gmacs")
     return MeasuredPlan(
         name=name,
         **{field: described[field] for field in copied},
         solver=Solver(described["solver"], described["steps"], described["eta"]),
         edges=tuple(described["edges"]),
         serves=tuple(described["serves"]),
+        switches=tuple(described["switches"]),
         record=record,
         fid_blocks=tuple(float(fids[name, seed]) for seed in record.seeds),
         **sampling[name],

@@ -26,9 +26,9 @@ from .figures_noise import edges_figure, exit_statistics_figure
 from .figures_results import cost_figure, seconds_figure, switch_figure, training_figure
 from .findings import Comparison, Control, Findings
 from .measured import MeasuredPlan
-from .statements import answers, caveats, exits, headline, reasons
+from .statements import answers, caveats, exits, headline, named_rightly, reasons
 from .style import ROLES
-from .switches import evaluated_switch, suggested_switches
+from .switches import evaluated_switches, suggested_switches
 from .wording import counted, fid_text, interval_ends, number, percent, signed, spread_text
 
 GRID_COLUMNS = 5
@@ -38,9 +38,9 @@ GRID_COLUMNS = 5
 class ReportData:
     """What the page shows beside the findings.
 
-    extractor: name, sha256 and held_out_accuracy; training_curves: by network; sample_grids: (N, C, H, W) uint8 by
-    plan; environment: of the configuration; runtime_params: those of the command line, flat; git: commit and dirty;
-    versions: by package.
+    extractor: name, sha256, what it learns and held_out_accuracy; training_curves: by network; sample_grids:
+    (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of the command line, flat; git:
+    commit and dirty; versions: by package.
     """
 
     parameters: Parameters
@@ -64,12 +64,12 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     """Every figure as SVG, by name."""
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
-    evaluated = [evaluated_switch(plan, noise) for plan in findings.duodiffs if len(plan.edges) == 1]
+    evaluated = [switch for plan in findings.duodiffs for switch in evaluated_switches(plan, noise)]
     comparable, search = _trials_compare(findings, data), parameters.switch_search
     return {
         "exits": exit_statistics_figure(data.exit_table, _full_depth(parameters), suggested, evaluated, noise),
         "cost": cost_figure(findings, data.trials if comparable else None),
-        "switch": switch_figure(findings, data.trials, search.first, search.last, comparable),
+        "switch": switch_figure(findings, data.trials, search.backbones, comparable),
         "training": training_figure(data.training_curves),
         "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
         "seconds": seconds_figure(findings),
@@ -88,16 +88,16 @@ def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]
 def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
-    accuracy = data.extractor["held_out_accuracy"]
     exit_rows = exit_summary(data.exit_table, _full_depth(parameters))
     return {
         "headline": headline(findings),
         "reasons": reasons(findings),
         "strip": _strip(findings.pick.plan, findings, noise),
         "answers": answers(findings, parameters, suggested, data.extractor),
-        "caveats": caveats(findings, accuracy),
+        "caveats": caveats(findings, data.extractor["held_out_accuracy"]),
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
+        "ends": (parameters.switch_search.backbones[0], parameters.switch_search.backbones[-1]),
         "grids": _grids(findings, data),
         "exits": [_exit_row(row, _full_depth(parameters)) for row in exit_rows.to_dict("records")],
         "exits_said": exits(exit_rows),
@@ -112,7 +112,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "floor_compares": findings.floor_compares,
         "record": findings.baseline.record,
         "extractor": data.extractor,
-        "accuracy": f"{accuracy:.1%}",
+        "named_rightly": named_rightly(data.extractor),
         "packs": [data.train, data.held_out],
         "command": _command(data.environment, data.runtime_params),
         "environment": data.environment,
@@ -196,7 +196,7 @@ def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
         "picked": plan is findings.pick.plan,
         "runs": plan.runs,
         "nfe": plan.nfe,
-        "k": "" if plan.k is None else plan.k,
+        "k": ", ".join(map(str, plan.switches)),
         "edges": ", ".join(f"{edge:.1f}" for edge in plan.edges),
         "gmacs": number(plan.gmacs),
         "cost": percent(plan.gmacs / findings.baseline.gmacs),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -11,12 +12,13 @@ from ..config import Backbone, Parameters
 from ..metrics.intervals import CONFIDENCE
 from .findings import SAME_COST, Comparison, Control, Findings
 from .measured import BYTES_PER_PARAMETER, MeasuredPlan
-from .switches import SwitchRange, evaluated_switch
+from .switches import SwitchRange, evaluated_switches
 from .wording import (
     MINUS,
     counted,
     difference_text,
     interval_ends,
+    listed,
     number,
     percent,
     sentence,
@@ -42,7 +44,7 @@ def headline(findings: Findings) -> str:
         case "shallow all the way":
             text = f"{sentence(plan.serves[0])} all the way is enough"
         case "switch":
-            text = f"Switch after {plan.k} of {plan.nfe} evaluations between {plan.serves[0]} and {plan.serves[-1]}"
+            text = f"Switch after {listed(plan.switches)} of {plan.nfe} evaluations between {listed(plan.serves)}"
             text += f": {percent(1 - findings.pick.cost_ratio)} less work"
         case "deep for less":
             text = f"Stay with {deep}, at {counted(plan.nfe, 'evaluation')} instead of {findings.baseline.nfe}"
@@ -137,12 +139,12 @@ def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
         far = f"The baseline is {number(findings.floor_ratio)} times the floor"
         found.append(f"{far}: it is not trained to its end, and a better one may ask for another switch.")
     if held_out_accuracy < LOW_ACCURACY:
-        named = f"names only {percent(held_out_accuracy)} of the held-out images rightly"
-        found.append(f"The feature extractor {named}: its distances say little.")
+        right = f"is right on only {percent(held_out_accuracy)} of the held-out images"
+        found.append(f"The feature extractor {right}: its distances say little.")
     if findings.shallow.standing != "worse":
         found.append("The deep network is not credibly better than the shallow one: there is nothing to switch for.")
     if not findings.duodiffs:
-        found.append("The search found no schedule in which both networks serve.")
+        found.append("The search found no schedule in which more than one network serves.")
     if findings.pick.standing == "indistinguishable" and findings.verdict != "stay with deep":
         worst = f"may still cost up to {findings.pick.difference.high:.2g} FID"
         found.append(f"Not credibly worse is not equal: at {CONFIDENCE:.0%} confidence the recommendation {worst}.")
@@ -195,33 +197,36 @@ def answers(
 
 def _where_to_switch(findings: Findings, parameters: Parameters, suggested: Sequence[SwitchRange]) -> Answer:
     plan, noise = findings.pick.plan, parameters.noise.schedule()
-    if len(plan.edges) == 1:
-        own = evaluated_switch(plan, noise)
-        answer = f"k = {plan.k} of {plan.nfe} evaluations"
-        details = [
-            f"With {plan.solver.label}, {plan.solver.steps} steps: between timesteps {own.high:.0f} and {own.low:.0f}."
-        ]
+    if plan.edges:
+        own = evaluated_switches(plan, noise)
+        answer = f"k = {listed(plan.switches)} of {plan.nfe} evaluations"
+        switches = listed(
+            f"{before} to {after} between timesteps {switch.high:.0f} and {switch.low:.0f}"
+            for (before, after), switch in zip(pairwise(plan.serves), own, strict=True)
+        )
+        details = [f"With {plan.solver.label}, {plan.solver.steps} steps: {switches}."]
         details.append(_suggestions(suggested, own))
     else:
         answer = "nowhere"
         details = [
             f"{plan.serves[0]} serves all {plan.nfe} evaluations ({plan.solver.label}, {plan.solver.steps} steps)."
         ]
-        details.append(_suggestions(suggested, None))
+        details.append(_suggestions(suggested, ()))
     return Answer("Where to switch", answer, details)
 
 
-def _suggestions(suggested: Sequence[SwitchRange], searched: SwitchRange | None) -> str:
-    """What exit statistics suggest, and whether the searched switch meets one of their intervals."""
+def _suggestions(suggested: Sequence[SwitchRange], searched: Sequence[SwitchRange]) -> str:
+    """What exit statistics suggest, and whether a searched switch meets one of their intervals."""
     found = [switch for switch in suggested if switch.edge is not None]
     if not found:
         return "Exit statistics suggest no switch at any threshold."
     edges = ", ".join(f"{switch.edge:.0f} at {switch.label}" for switch in found)
     text = f"Exit statistics suggest timestep {edges}"
-    if searched is None:
+    if not searched:
         return f"{text}."
-    met = [switch.label for switch in found if switch.meets(searched)]
-    return f"{text}: the searched switch meets the 95% interval of {', '.join(met) if met else 'none'}."
+    met = [switch.label for switch in found if any(switch.meets(own) for own in searched)]
+    subject = "the searched switch meets" if len(searched) == 1 else "the searched switches meet"
+    return f"{text}: {subject} the 95% interval of {', '.join(met) if met else 'none'}."
 
 
 def _between_what(plan: MeasuredPlan, parameters: Parameters) -> Answer:
@@ -266,11 +271,16 @@ def _at_what_price(plan: MeasuredPlan, baseline: MeasuredPlan) -> Answer:
     return Answer("At what price", f"{'+' if extra > 0 else MINUS}{change}", [memory, training])
 
 
+def named_rightly(extractor: Mapping[str, Any]) -> str:
+    """What share of the held-out images the extractor names rightly; extractor: learns and held_out_accuracy."""
+    what = "images" if extractor["learns"] == "classes" else "images' quarter turns (they have no classes)"
+    return f"{extractor['held_out_accuracy']:.1%} of held-out {what} named rightly"
+
+
 def _how_sure(findings: Findings, accuracy: Mapping[str, Any]) -> Answer:
     plan = findings.pick.plan
     details = [_resolution(findings), _floor(findings), _depth(findings)]
-    named = f"{accuracy['held_out_accuracy']:.1%} of held-out images named rightly"
-    details.append(f"Features: {accuracy['name']}, {named}.")
+    details.append(f"Features: {accuracy['name']}, {named_rightly(accuracy)}.")
     if plan is findings.baseline:
         return Answer("How sure", _blocks(plan), details)
     return Answer("How sure", f"{CONFIDENCE:.0%}: FID {interval_ends(findings.pick.difference)}", details)

@@ -36,6 +36,7 @@ ROLES = {
     "adadiff": Role("AdaDiff", PINK, "^"),
     "control": Role("control", GREY, "X"),
 }
+MULTISTAGE = Role("DuoDiff, more than 2 stages", GREEN, "p")
 
 _RC: Any = {
     "svg.fonttype": "none",  # text stays text and takes the page's font
@@ -82,6 +83,11 @@ OFFSETS = [
 RANK = 12.0  # area, in square points, that a label may hide to get the next better offset
 
 Box = NDArray[np.float64]  # left, low, right, high
+
+
+def role_of(role: str, stages: int) -> Role:
+    """Of a plan in a figure, where a DuoDiff of more than two stages has a marker of its own."""
+    return MULTISTAGE if role == "duodiff" and stages > 2 else ROLES[role]
 
 
 def drawn(

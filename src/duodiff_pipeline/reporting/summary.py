@@ -11,6 +11,7 @@ from .statements import headline, reasons
 from .wording import fid_text, number, spread_text
 
 WIDTH = 110
+WIDEST = 200  # of the table: names of plans stay whole
 
 
 def summary(findings: Findings, paths: Mapping[str, str]) -> str:
@@ -31,10 +32,10 @@ def summary(findings: Findings, paths: Mapping[str, str]) -> str:
     table.add_row(f"floor: real images{n}", "", "", "", spread_text(floor.mean, floor.spread))
 
     buffer = io.StringIO()
-    console = Console(file=buffer, width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False)
+    console = Console(file=buffer, width=WIDEST, color_system=None, highlight=False, markup=False, emoji=False)
     console.print(table)
     console.print()
-    console.print(f"{headline(findings)}. {' '.join(reasons(findings))}")
+    console.print(f"{headline(findings)}. {' '.join(reasons(findings))}", width=WIDTH)
     console.print()
     for what, path in paths.items():
         console.print(f"{what}: {path}", soft_wrap=True)

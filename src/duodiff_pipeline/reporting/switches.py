@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -49,12 +50,15 @@ def suggested_switches(
     return tuple(ranges)
 
 
-def evaluated_switch(plan: MeasuredPlan, noise: NoiseSchedule) -> SwitchRange:
-    """The switch of a plan of two stages."""
-    (edge,), k = plan.edges, plan.k or 0
+def evaluated_switches(plan: MeasuredPlan, noise: NoiseSchedule) -> tuple[SwitchRange, ...]:
+    """One an edge of the plan; where it has several, each says between which networks it lies."""
     bounds = (float(noise.timesteps), *plan.solver.grid(noise), 0.0)
     message = f"{plan.solver.label}, {plan.solver.steps} steps: {plan.runs}"
-    return SwitchRange(plan.name, message, plan.k, plan.nfe, edge, bounds[k + 1], bounds[k])
+    ranges = []
+    for (before, after), edge, k in zip(pairwise(plan.serves), plan.edges, plan.switches, strict=True):
+        label = plan.name if len(plan.edges) == 1 else f"{plan.name}, {before} to {after}"
+        ranges.append(SwitchRange(label, message, k, plan.nfe, edge, bounds[k + 1], bounds[k]))
+    return tuple(ranges)
 
 
 def _edge(k: int | None, grid: Sequence[float], noise: NoiseSchedule) -> float | None:

@@ -1,6 +1,7 @@
 """Numbers as a reader wants them, the same everywhere."""
 
 import math
+from collections.abc import Iterable
 
 from ..metrics.intervals import CONFIDENCE, Interval
 from ..metrics.records import MetricRecord
@@ -54,6 +55,12 @@ def sentence(text: str) -> str:
 
 def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(words: Iterable[object]) -> str:
+    """As in a sentence: "shallow, middle and deep"."""
+    *earlier, last = map(str, words)
+    return f"{', '.join(earlier)} and {last}" if earlier else last
 
 
 def _signed(value: float, places: int) -> str:

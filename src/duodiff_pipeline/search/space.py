@@ -1,7 +1,8 @@
 """The search space: a trial's parameters to a sampling plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, cast
 
 from optuna.trial import Trial
@@ -9,57 +10,111 @@ from optuna.trial import Trial
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.solvers import Solver, SolverName
 from ..diffusion.stages import StageSchedule
-from ..networks.plans import SamplingPlan, single
+from ..networks.plans import SamplingPlan
 
-BY_SWITCH = "switch"  # the edge lies where k says
+BY_SWITCH = "switch"  # the edges lie where the trial's own switches say
 ONE_STAGE = "one stage"  # there is no edge
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Edges that a clustering of the timesteps proposes.
+
+    label: the method with its hyper-parameters, of its own for every candidate; edges: noise to data, one less than
+    there are stages.
+    """
+
+    label: str
+    method: str
+    edges: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a trial comes to: stages that serve no evaluation are left out of its plan.
+
+    edges_by: where its edges come from, "switch", the method of a candidate, or "one stage".
+    """
+
+    plan: SamplingPlan
+    edges_by: str
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """What a trial chooses from.
 
-    candidates: edges by how they were found ("exit_statistics: threshold=0.1", ...), from timestep clustering;
-    first, last: the backbones of the noisy stage and of the one that ends at the data.
+    backbones: in the order in which they may serve, noise to data; any of them, in that order, make a schedule.
     """
 
     solvers: Sequence[SolverName]
     steps: Sequence[int]
-    candidates: Mapping[str, float]
-    first: str
-    last: str
+    backbones: Sequence[str]
+    candidates: Sequence[Candidate]
     noise: NoiseSchedule
 
-    def suggest(self, trial: Trial) -> SamplingPlan:
-        """Solver, steps, and an edge by k, by one of the clusterings, or none (then one backbone serves throughout)."""
+    def suggest(self, trial: Trial) -> Proposal:
+        """Solver, steps, who serves, and between several the edges, by switches or by one of the clusterings."""
         name = trial.suggest_categorical("solver", list(self.solvers))
         solver = Solver(cast(SolverName, name), trial.suggest_categorical("steps", list(self.steps)))
-        edges_by = trial.suggest_categorical("edges_by", [BY_SWITCH, ONE_STAGE, *self._methods()])
-        named = f"trial {trial.number}"
-        if edges_by == ONE_STAGE:
-            return single(named, trial.suggest_categorical("serves", [self.last, self.first]), solver, self.noise)
-        if edges_by == BY_SWITCH:
-            grid = solver.grid(self.noise)
-            k = trial.suggest_int(f"k of {len(grid)}", 0, len(grid))
-            schedule = StageSchedule.from_switch(k, grid, (self.first, self.last), self.noise)
-        else:
-            labels = [label for label in self.candidates if _method(label) == edges_by]
-            label = trial.suggest_categorical(f"{edges_by} edge", labels)
-            schedule = StageSchedule((self.candidates[label],), (self.first, self.last), self.noise)
-        return SamplingPlan(named, solver, schedule)
+        orders = {_shown(order): order for order in self._orders()}
+        serves = orders[trial.suggest_categorical("serves", list(orders))]
+        edges_by, schedule = self._suggest_schedule(trial, serves, solver.grid(self.noise))
+        return Proposal(SamplingPlan(f"trial {trial.number}", solver, schedule), edges_by)
 
     def anchors(self) -> list[dict[str, Any]]:
-        """What every study tries first: each backbone alone at every solver and number of steps."""
-        return [
-            {"solver": solver, "steps": steps, "edges_by": ONE_STAGE, "serves": serves}
+        """What every study tries first: each backbone alone, and all in turn.
+
+        Each alone at every solver and number of steps: without that a schedule could pass for part of the front that
+        some network alone beats. All in equal parts of each solver's most steps: the sampler's start with schedules.
+        """
+        alone = [
+            {"solver": solver, "steps": steps, "serves": _shown([backbone])}
             for solver in self.solvers
             for steps in self.steps
-            for serves in (self.last, self.first)
+            for backbone in reversed(self.backbones)
         ]
+        stages = len(self.backbones)
+        parts: dict[str, Any] = {"serves": _shown(self.backbones), f"edges of {stages} stages by": BY_SWITCH}
+        parts |= {f"share of stage {j}": 1 / (stages + 1 - j) for j in range(1, stages)}
+        return [*alone, *({"solver": solver, "steps": max(self.steps), **parts} for solver in self.solvers)]
 
-    def _methods(self) -> list[str]:
-        return sorted({_method(label) for label in self.candidates})
+    def _orders(self) -> list[tuple[str, ...]]:
+        counts = range(1, len(self.backbones) + 1)
+        return [order for count in counts for order in combinations(self.backbones, count)]
+
+    def _suggest_schedule(
+        self, trial: Trial, serves: tuple[str, ...], grid: tuple[float, ...]
+    ) -> tuple[str, StageSchedule]:
+        stages = len(serves)
+        if stages == 1:
+            return ONE_STAGE, StageSchedule((), serves, self.noise)
+        candidates = [candidate for candidate in self.candidates if len(candidate.edges) == stages - 1]
+        methods = sorted({candidate.method for candidate in candidates})
+        edges_by = trial.suggest_categorical(f"edges of {stages} stages by", [BY_SWITCH, *methods])
+        if edges_by == BY_SWITCH:
+            counts = _suggest_counts(trial, stages, len(grid))
+            return edges_by, StageSchedule.from_counts(counts, grid, serves, self.noise)
+        edges = {candidate.label: candidate.edges for candidate in candidates if candidate.method == edges_by}
+        label = trial.suggest_categorical(f"{edges_by} of {stages} stages", list(edges))
+        return edges_by, StageSchedule(edges[label], serves, self.noise).serving(grid)
 
 
-def _method(label: str) -> str:
-    return label.split(":")[0]
+def _suggest_counts(trial: Trial, stages: int, evaluations: int) -> list[int]:
+    """How many evaluations each stage serves; at least one while they last.
+
+    Each stage but the last takes a share of what is left beyond one evaluation for every later stage. So every proposal
+    is valid, and a share means the same for every solver, number of steps and number of stages: all trials teach it.
+    """
+    counts, left = [], evaluations
+    for later in range(stages - 1, 0, -1):
+        share = trial.suggest_float(f"share of stage {stages - later}", 0, 1)
+        most = max(left - later, 1)
+        counts.append(min(1 + int(share * most), most, left))
+        left -= counts[-1]
+    return [*counts, left]
+
+
+def _shown(backbones: Sequence[str]) -> str:
+    """Optuna's choices are plain values."""
+    return ", ".join(backbones)

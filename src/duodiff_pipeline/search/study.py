@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.samplers import TPESampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -31,24 +32,24 @@ def run_study(
 ) -> list[FrozenTrial]:
     """Run the study in `folder` until it holds `n_trials` finished trials; minimises FID and GMACs an image.
 
-    The sampler is seeded afresh for each trial number, so a study that was killed and goes on proposes what it would
-    have proposed; a trial that was killed is run again under its own number.
+    A study that was killed, wherever, and goes on proposes what it would have proposed (`_KeyedSampler`); a trial that
+    was killed is run again under its own number.
     Raises InputError, naming the trial, where what it measured is not finite.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.create_study(
-        storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True
+        storage=storage,
+        sampler=_KeyedSampler(seed),
+        study_name="switch",
+        directions=["minimize", "minimize"],
+        load_if_exists=True,
     )
     with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
         study.set_metric_names(["fid", "gmacs"])
     for anchor in anchors[:n_trials]:
         study.enqueue_trial(anchor, skip_if_exists=True)
-    while (finished := _count(study, TrialState.COMPLETE)) < n_trials:
-        number = min(
-            (t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()), default=finished
-        )
-        study.sampler = _sampler(seed, number)
+    while _count(study, TrialState.COMPLETE) < n_trials:
         trial = _again(study) or study.ask()
         objectives = evaluate(trial)
         if not np.isfinite(objectives).all():  # Optuna would count it as failed, and propose it again for ever
@@ -69,10 +70,34 @@ def _again(study: optuna.Study) -> Trial | None:
     return None
 
 
-def _sampler(seed: int, number: int) -> TPESampler:
-    drawn = int(keyed_generator(seed, "search", number).integers(2**31))
-    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-        return TPESampler(seed=drawn, multivariate=True, group=True, n_startup_trials=10)
+class _KeyedSampler(BaseSampler):
+    """TPE that draws every parameter of every trial from a generator of its own.
+
+    A trial that was killed keeps the parameters it had proposed: they are not drawn again, and must not be missed by
+    those that are still to come.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        self._joint = self._tpe(trial, "what is drawn jointly")  # keeps the groups that it finds for `sample_relative`
+        return self._joint.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._joint.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._tpe(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
+
+    def _tpe(self, trial: FrozenTrial, purpose: str) -> TPESampler:
+        seed = int(keyed_generator(self._seed, f"search {purpose}", trial.number).integers(2**31))
+        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+            return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=10)
 
 
 def on_front(objectives: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -14,11 +14,13 @@ from .study import on_front
 def trials_table(trials: Sequence[FrozenTrial], space: SearchSpace) -> pd.DataFrame:
     """One row a trial: what it proposed, what that comes to on its solver's timesteps, what it measured.
 
-    k is missing where there is one stage; on_front marks the trials that none beats in FID and cost.
+    edges, serves: of the stages that really serve; k is there where these are two; on_front marks the trials that none
+    beats in FID and cost.
     """
     rows = []
     for trial in trials:
-        plan = space.suggest(FixedTrial(trial.params, trial.number))  # type: ignore[arg-type]
+        proposal = space.suggest(FixedTrial(trial.params, trial.number))  # type: ignore[arg-type]
+        plan = proposal.plan
         fid, gmacs = trial.values
         rows.append(
             {
@@ -27,7 +29,7 @@ def trials_table(trials: Sequence[FrozenTrial], space: SearchSpace) -> pd.DataFr
                 "solver": plan.solver.name,
                 "steps": plan.solver.steps,
                 "nfe": len(plan.grid),
-                "edges_by": trial.params["edges_by"],
+                "edges_by": proposal.edges_by,
                 "k": plan.switch,
                 "edges": list(plan.schedule.edges),
                 "serves": list(plan.schedule.serves),
@@ -40,14 +42,14 @@ def trials_table(trials: Sequence[FrozenTrial], space: SearchSpace) -> pd.DataFr
 
 
 def spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:
-    """Up to `count` trials whose two stages both serve, spread over the front from the lowest FID to the lowest cost.
+    """Up to `count` trials of two stages or more, spread over the front from the lowest FID to the lowest cost.
 
-    Where the front has none, the two-stage trial of the lowest FID; where there is none at all, nothing.
+    Where the front has none, the one of the lowest FID; where there is none at all, nothing.
     """
-    two_stage = trials[((trials["k"] > 0) & (trials["k"] < trials["nfe"])).fillna(False).astype(bool)]
-    two_stage = two_stage.drop_duplicates("plan").sort_values(["fid", "gmacs"])
-    on_it = two_stage[two_stage["on_front"]]
+    staged = trials[trials["serves"].map(len) > 1]
+    staged = staged.drop_duplicates("plan").sort_values(["fid", "gmacs"])
+    on_it = staged[staged["on_front"]]
     if on_it.empty:
-        return two_stage.head(1).to_dict("records")
+        return staged.head(1).to_dict("records")
     picked = np.unique(np.linspace(0, len(on_it) - 1, min(count, len(on_it))).round().astype(int))
     return on_it.iloc[picked].to_dict("records")

@@ -78,7 +78,11 @@ def fit(
             gradient_clip_val=module.optimisation.clip_norm,
             callbacks=[
                 ModelCheckpoint(
-                    folder, filename="{step}", every_n_train_steps=checkpoint_every_steps, auto_insert_metric_name=False
+                    folder,
+                    filename="{step}",
+                    every_n_train_steps=checkpoint_every_steps,
+                    auto_insert_metric_name=False,
+                    save_top_k=-1,  # `_WholeCheckpoints` removes the older ones
                 ),
                 watch,
             ],
@@ -94,11 +98,16 @@ def fit(
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that appear whole or not at all; Lightning's own are moved from another file system, if need be."""
+    """Checkpoints that appear whole or not at all, the newest alone.
+
+    Lightning's own are moved from another file system, if need be, and one that was resumed from stays for ever.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with whole_file(Path(path)) as beside:
             torch.save(checkpoint, beside)
+        for older in set(Path(path).parent.glob("*.ckpt")) - {Path(path)}:
+            older.unlink()
 
 
 class _Steps(lightning.LightningDataModule):
@@ -158,6 +167,8 @@ class _Watch(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.first_step, self._started = trainer.global_step, time.perf_counter()
+        if self.first_step:
+            logger.info("going on from step %d of %d", self.first_step, self.steps)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -6,5 +6,11 @@ from .nodes import prepare_images
 def create_pipeline() -> Pipeline:
     """Source to image packs."""
     return Pipeline(
-        [Node(prepare_images, ["params:data_preparation", "params:seed"], ["train_images", "held_out_images"])]
+        [
+            Node(
+                prepare_images,
+                ["params:data_preparation", "params:seed", "work_folder"],
+                ["train_images", "held_out_images"],
+            )
+        ]
     )

@@ -1,7 +1,7 @@
 """What is evaluated: the networks alone, the chosen schedules, AdaDiff, and the controls at the schedules' cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ...config import Evaluation
@@ -27,12 +27,12 @@ def evaluated_plans(
     chosen: Sequence[dict[str, Any]],
     settings: Evaluation,
     bank: NetworkBank,
-    first: str,
-    last: str,
+    backbones: Sequence[str],
     noise: NoiseSchedule,
 ) -> list[EvaluatedPlan]:
-    """Every plan once, the baseline first."""
-    base = settings.solver.solver()
+    """Every plan once, the baseline first. backbones: those that the search chose from, noise to data."""
+    base, first, last = settings.solver.solver(), backbones[0], backbones[-1]
+    plain = ((first, last), tuple(backbones))  # who serves goes without saying
     plans = [
         EvaluatedPlan(single(plan_name("deep", base), last, base, noise), "deep"),
         EvaluatedPlan(single(plan_name("shallow", base), first, base, noise), "shallow"),
@@ -40,8 +40,10 @@ def evaluated_plans(
     for choice in chosen:
         solver = Solver(choice["solver"], choice["steps"])
         schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
-        duodiff = SamplingPlan(plan_name("duodiff", solver, choice["k"]), solver, schedule)
-        controls = [throughout("fewer steps", last, duodiff, bank), reversed_order(duodiff)]
+        duodiff, named = SamplingPlan("", solver, schedule), schedule.serves not in plain
+        name = plan_name("duodiff", solver, duodiff.switches, schedule.serves if named else ())
+        duodiff = replace(duodiff, name=name)
+        controls = [throughout("fewer steps", last, duodiff, bank), reversed_order(duodiff, named)]
         if settings.middle is not None:
             controls.append(throughout("middle", settings.middle, duodiff, bank))
         plans.append(EvaluatedPlan(single(plan_name("deep", solver), last, solver, noise), "deep"))

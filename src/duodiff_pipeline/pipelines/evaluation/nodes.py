@@ -46,7 +46,7 @@ def plan_evaluation(
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
     bank = _bank(networks, early_exit)
-    plans = evaluated_plans(chosen, settings, bank, search.first, search.last, noise.schedule())
+    plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule())
     return [_described(evaluated, networks, curves) for evaluated in plans]
 
 
@@ -209,7 +209,7 @@ def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
 def _described(
     evaluated: EvaluatedPlan, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The plan, and beside what makes it: nfe, k, runs, weights, and its price."""
+    """The plan, and beside what makes it: nfe, switches, runs, weights, and its price."""
     plan = evaluated.plan
     served_by = _served_by(plan)
     return {
@@ -219,6 +219,7 @@ def _described(
         "runs": plan.runs,
         "nfe": len(plan.grid),
         "k": plan.switch,
+        "switches": plan.switches,
         "weights": networks[served_by[0]].header.weights,
         "resident_parameters": sum(networks[name].parameters for name in served_by),
         "training_gmacs": sum(curves[name]["training_gmacs"] for name in served_by),

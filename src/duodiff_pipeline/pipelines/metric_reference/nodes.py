@@ -1,8 +1,11 @@
 """The feature extractor, the statistics that generated images are held against, and the floor."""
 
-from dataclasses import asdict
+import logging
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ...config import HardwareSettings, MetricReference
 from ...images.pack import ImagePack
@@ -10,8 +13,11 @@ from ...metrics.classifier import ClassifierConfig, FeatureClassifier, accuracy,
 from ...metrics.extractor import extract_features
 from ...metrics.frechet import GaussianStatistics
 from ...metrics.measure import FEATURE_BATCH_IMAGES
+from ...metrics.quarter_turns import QuarterTurns
 from ...metrics.reference import ReferenceStatistics, floor
 from ...workdir import WorkDir
+
+logger = logging.getLogger(__name__)
 
 CODE = ["diffusion", "metrics", "pipelines/metric_reference"]
 
@@ -24,19 +30,31 @@ def train_extractor(
     seed: int,
     work_folder: Path,
 ) -> tuple[FeatureClassifier, dict[str, Any]]:
-    """A classifier of the training images, and its accuracy on the held-out ones."""
+    """A classifier of the training images, and its accuracy on the held-out ones.
+
+    Images of a single class give nothing to tell apart: their quarter turns are learnt instead.
+    """
     channels, size, _ = train.shape_chw
     config = ClassifierConfig(channels, size, train.classes, settings.features, settings.width)
+    if train.classes == 1:
+        logger.info("the images have no classes: features are learnt by telling their quarter turns apart")
+        config = replace(config, classes=4, learns="quarter_turns")
+
+    def examples(pack: ImagePack) -> tuple[Tensor | QuarterTurns, Tensor]:
+        turns = QuarterTurns(pack.images)
+        return (pack.images, pack.labels) if config.learns == "classes" else (turns, turns.labels)
+
     parameters = {**settings.model_dump(), "threads": hardware.threads, "seed": seed}
     work = WorkDir(work_folder, "metric_reference", parameters, {"train": train.sha256}, CODE)
 
     def fit(path: Path) -> None:
         rate, batch = settings.learning_rate, settings.batch_images
-        train_classifier(train.images, train.labels, config, settings.steps, batch, rate, seed).save(path)
+        train_classifier(*examples(train), config, settings.steps, batch, rate, seed).save(path)
 
     extractor = FeatureClassifier.load(work.keep("extractor.safetensors", fit))
-    measured = accuracy(extractor, held_out.images, held_out.labels, FEATURE_BATCH_IMAGES)
-    return extractor, {"name": extractor.name, "sha256": extractor.sha256, "held_out_accuracy": measured}
+    measured = accuracy(extractor, *examples(held_out), FEATURE_BATCH_IMAGES)
+    described = {"name": extractor.name, "sha256": extractor.sha256, "learns": config.learns}
+    return extractor, {**described, "held_out_accuracy": measured}
 
 
 def reference_statistics(extractor: FeatureClassifier, held_out: ImagePack) -> ReferenceStatistics:

@@ -1,5 +1,6 @@
-"""The search over switch, edges, solver and steps. Nothing is trained in a trial."""
+"""The search over who serves, switches, edges, solver and steps. Nothing is trained in a trial."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,6 @@ CODE = ["diffusion", "metrics", "networks", "search", "pipelines/switch_search"]
 
 
 def search_switch(
-    first: StoredNetwork,
-    last: StoredNetwork,
     candidate_edges: list[dict[str, Any]],
     extractor: FeatureClassifier,
     reference: ReferenceStatistics,
@@ -30,29 +29,33 @@ def search_switch(
     sampling: Sampling,
     hardware: HardwareSettings,
     work_folder: Path,
+    **stored: StoredNetwork,
 ) -> pd.DataFrame:
-    """All trials of one study, with the front marked."""
+    """All trials of one study, with the front marked.
+
+    stored: `network_<name>` of the backbones that are searched over.
+    """
     from optuna.trial import Trial
 
-    from ...search.space import SearchSpace
+    from ...search.space import Candidate, SearchSpace
     from ...search.study import run_study
     from ...search.trials import trials_table
 
     schedule = noise.schedule()
-    bank = NetworkBank({settings.first: first, settings.last: last})
-    edges = {candidate["label"]: candidate["edge"] for candidate in candidate_edges}
-    space = SearchSpace(settings.solvers, settings.steps, edges, settings.first, settings.last, schedule)
-    meter = make_meter(
-        extractor, reference, train, settings.images, noise, sampling, sampling_device(hardware, first, last)
-    )
+    networks = {name: stored[f"network_{name}"] for name in settings.backbones}
+    bank = NetworkBank(networks)
+    candidates = [Candidate(found["label"], found["method"], tuple(found["edges"])) for found in candidate_edges]
+    space = SearchSpace(settings.solvers, settings.steps, settings.backbones, candidates, schedule)
+    device = sampling_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
     parameters = {
         **settings.model_dump(mode="json", exclude={"n_trials"}),  # so that a study can be extended
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
         "hardware": hardware.model_dump(),
-        "edges": edges,
+        "candidates": [asdict(candidate) for candidate in candidates],
     }
-    inputs = {"first": first.sha256, "last": last.sha256, "reference": reference.sha256}
+    inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
     work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE)
 
     def measure(plan: SamplingPlan) -> dict[str, float]:
@@ -60,7 +63,7 @@ def search_switch(
         return {"fid": measured.fid, "gmacs": measured.trace.gmacs_per_image}
 
     def evaluate(trial: Trial) -> tuple[float, float]:
-        plan = space.suggest(trial)
+        plan = space.suggest(trial).plan
         # two proposals that come to the same networks at the same timesteps are one
         values = work.remember(f"{plan.solver.label}_{plan.solver.steps}_{plan.runs}", lambda: measure(plan))
         return values["fid"], values["gmacs"]
@@ -75,7 +78,7 @@ def search_switch(
 
 
 def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:
-    """Up to `count` two-stage trials of the front, spread over it from the lowest FID to the lowest cost."""
+    """Up to `count` trials of the front with two stages or more, spread from the lowest FID to the lowest cost."""
     from ...search.trials import spread
 
     return [
@@ -84,7 +87,6 @@ def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:
             "edges_by": row["edges_by"],
             "solver": row["solver"],
             "steps": int(row["steps"]),
-            "k": int(row["k"]),
             "edges": [float(edge) for edge in row["edges"]],
             "serves": list(row["serves"]),
             "fid": float(row["fid"]),

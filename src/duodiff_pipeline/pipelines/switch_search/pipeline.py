@@ -1,17 +1,25 @@
+from collections.abc import Sequence
+
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import choose_schedules, search_switch
 
 
-def create_pipeline(first: str, last: str) -> Pipeline:
-    """Two backbones and candidate edges to trials and chosen schedules."""
-    settings = ["params:switch_search", "params:noise", "params:sampling", "params:hardware"]
-    networks = [f"{first}.network", f"{last}.network"]
+def create_pipeline(backbones: Sequence[str]) -> Pipeline:
+    """Backbones and candidate edges to trials and chosen schedules."""
+    settings = {name: f"params:{name}" for name in ("noise", "sampling", "hardware")}
+    same_name = ("candidate_edges", "extractor", "reference", "work_folder")
     return Pipeline(
         [
             Node(
                 search_switch,
-                [*networks, "candidate_edges", "extractor", "reference", "train_images", *settings, "work_folder"],
+                {
+                    **{name: name for name in same_name},
+                    "train": "train_images",
+                    "settings": "params:switch_search",
+                    **settings,
+                    **{f"network_{name}": f"{name}.network" for name in backbones},
+                },
                 "trials",
             ),
             Node(choose_schedules, ["trials", "params:evaluation.schedules"], "chosen_schedules"),

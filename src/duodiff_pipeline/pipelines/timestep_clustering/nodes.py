@@ -1,11 +1,13 @@
-"""Candidate edges between two stages, by every method."""
+"""Candidate edges between stages, by every method."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from ...analysis.change_point import ChangePoint
 from ...analysis.clustering import (
+    Edges,
     edges_from_change_point,
     similarity_cluster_edges,
     similarity_curves,
@@ -19,42 +21,52 @@ from ...config import Noise, TimestepClustering
 from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
 
-STAGES = 2
-
 
 def cluster_timesteps(
-    train: ImagePack, change_points: list[dict[str, Any]], settings: TimestepClustering, noise: Noise, seed: int
+    train: ImagePack,
+    change_points: list[dict[str, Any]],
+    settings: TimestepClustering,
+    noise: Noise,
+    backbones: Sequence[str],
+    seed: int,
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-    """Candidate edges, each with the method and hyper-parameters that gave it, and the similarity curves."""
-    schedule = noise.schedule()
-    candidates = [_candidate("uniform_timestep", {}, *uniform_timestep_edges(schedule, STAGES))]
-    candidates += [_candidate("uniform_log_snr", {}, *uniform_log_snr_edges(schedule, STAGES))]
+    """Candidate edges, each with the method and hyper-parameters that gave it, and the similarity curves.
+
+    There are candidates of 2 to as many stages as there are backbones to choose from, where a method gives them.
+    """
+    schedule, stage_counts = noise.schedule(), range(2, len(backbones) + 1)
+    candidates = [_candidate("uniform_timestep", {}, uniform_timestep_edges(schedule, n)) for n in stage_counts]
+    candidates += [_candidate("uniform_log_snr", {}, uniform_log_snr_edges(schedule, n)) for n in stage_counts]
     for row in change_points:
         found = ChangePoint(**{name: value for name, value in row.items() if name != "threshold"})
-        candidates += [
-            _candidate("exit_statistics", {"threshold": row["threshold"]}, edge)
-            for edge in edges_from_change_point(found)
-        ]
+        if edges := edges_from_change_point(found):
+            candidates.append(_candidate("exit_statistics", {"threshold": row["threshold"]}, edges))
 
     pixels = from_uint8(train.images).flatten(1).double().numpy()
     denoiser = OptimalDenoiser(pixels, schedule)
     differences = denoiser_differences(denoiser, settings.draws, seed)
     predictions = node_predictions(denoiser, settings.nodes, min(settings.draws, settings.node_draws), seed)
     for eta in settings.etas:
-        edges = similarity_cluster_edges(predictions.similarity(eta), predictions.nodes, STAGES, "node")
-        candidates += [_candidate("optimal_denoiser_clusters", {"eta": eta}, edge) for edge in edges]
+        similarity = predictions.similarity(eta)
+        for n in stage_counts:
+            edges = similarity_cluster_edges(similarity, predictions.nodes, n, "node")
+            candidates.append(_candidate("optimal_denoiser_clusters", {"eta": eta}, edges))
         for alpha in settings.alphas:
             three_stages = similarity_edges(differences, eta, alpha).edges  # none where there is no middle stage
             candidates += [
-                _candidate("optimal_denoiser", {"eta": eta, "alpha": alpha, "end": end}, edge)
+                _candidate("optimal_denoiser", {"eta": eta, "alpha": alpha, "end": end}, (edge,))
                 for end, edge in zip(("noise", "data"), three_stages, strict=False)
             ]
+            if three_stages and 3 in stage_counts:
+                candidates.append(_candidate("optimal_denoiser", {"eta": eta, "alpha": alpha}, three_stages))
     curves = pd.concat(
         [similarity_curves(differences, eta).assign(eta=eta) for eta in settings.etas], ignore_index=True
     )
     return candidates, curves
 
 
-def _candidate(method: str, hyper_parameters: dict[str, Any], edge: float) -> dict[str, Any]:
+def _candidate(method: str, hyper_parameters: dict[str, Any], edges: Edges) -> dict[str, Any]:
+    stages = len(edges) + 1
     shown = " ".join(f"{name}={value}" for name, value in hyper_parameters.items())
-    return {"label": f"{method}: {shown}" if shown else method, "method": method, **hyper_parameters, "edge": edge}
+    label = ", ".join([f"{method} of {stages} stages", *([shown] if shown else [])])
+    return {"label": label, "method": method, **hyper_parameters, "stages": stages, "edges": list(edges)}

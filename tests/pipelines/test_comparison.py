@@ -1,0 +1,84 @@
+"""What is evaluated beside the chosen schedules."""
+
+import pytest
+
+from duodiff_pipeline.config import Evaluation
+from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.diffusion.solvers import Solver
+from duodiff_pipeline.diffusion.stages import StageSchedule
+from duodiff_pipeline.networks.plans import NetworkBank
+from duodiff_pipeline.pipelines.evaluation.comparison import EvaluatedPlan, evaluated_plans
+from duodiff_pipeline.pipelines.switch_search.nodes import choose_schedules
+
+BACKBONES = ("shallow", "middle", "deep")
+NOISE = NoiseSchedule()
+SETTINGS = Evaluation(
+    seeds=(1, 2, 3, 4, 5),
+    images=None,
+    solver={"name": "ddim", "steps": 20},
+    schedules=3,
+    exit_thresholds=(),
+    middle="middle",
+    grid_images=1,
+)
+
+
+@pytest.fixture
+def bank(make_uvit, make_stored) -> NetworkBank:
+    depths = {"shallow": 1, "middle": 3, "deep": 5}
+    return NetworkBank({name: make_stored(make_uvit(depth, depth=depth)) for name, depth in depths.items()})
+
+
+def evaluated(bank, *chosen) -> dict[str, EvaluatedPlan]:
+    grid = Solver("ddim", 10).grid(NOISE)
+    schedules = []
+    for counts in chosen:
+        schedule = StageSchedule.from_counts(list(counts.values()), grid, list(counts), NOISE)
+        edges, serves = list(schedule.edges), list(schedule.serves)
+        schedules.append({"solver": "ddim", "steps": 10, "edges": edges, "serves": serves})
+    plans = evaluated_plans(schedules, SETTINGS, bank, BACKBONES, NOISE)
+    assert len({one.plan.name for one in plans}) == len(plans)
+    return {one.plan.name: one for one in plans}
+
+
+def test_three_stages_are_evaluated_with_their_controls(bank):
+    plans = evaluated(bank, {"shallow": 3, "middle": 4, "deep": 3})
+    duodiff = plans["duodiff ddim 10 k=3,7"]
+    assert (duodiff.role, duodiff.plan.runs) == ("duodiff", "3 shallow, 4 middle, 3 deep")
+    controls = {name: one.plan.runs for name, one in plans.items() if one.control_of == "duodiff ddim 10 k=3,7"}
+    assert controls == {
+        "control fewer steps ddim 6": "6 deep",
+        "control reversed ddim 10 k=3,7": "3 deep, 4 middle, 3 shallow",
+        "control middle ddim 10": "10 middle",
+    }
+    assert {"deep ddim 20", "shallow ddim 20", "deep ddim 10"} < set(plans)
+
+
+def test_schedules_of_other_networks_at_the_same_switch_are_told_apart(bank):
+    pairs = [("shallow", "deep"), ("shallow", "middle"), ("middle", "deep")]
+    plans = evaluated(bank, *({first: 5, last: 5} for first, last in pairs))
+    duodiffs = {name: one.plan.schedule.serves for name, one in plans.items() if one.role == "duodiff"}
+    assert duodiffs == {
+        "duodiff ddim 10 k=5": pairs[0],
+        "duodiff ddim 10 k=5 shallow-middle": pairs[1],
+        "duodiff ddim 10 k=5 middle-deep": pairs[2],
+    }
+    reversed_serves = {one.plan.schedule.serves for name, one in plans.items() if "reversed" in name}
+    assert reversed_serves == {serves[::-1] for serves in pairs}
+
+
+def test_a_front_of_three_stages_is_chosen():
+    import pandas as pd
+
+    common = {"solver": "ddim", "steps": 10, "edges_by": "switch"}
+    rows = [
+        {"plan": "a", "edges": [], "serves": ["deep"], "fid": 5.0, "gmacs": 5.0, "on_front": True},
+        {"plan": "b", "edges": [700.0, 300.0], "serves": list(BACKBONES), "fid": 6.0, "gmacs": 3.0, "on_front": True},
+        {"plan": "c", "edges": [500.0], "serves": ["middle", "deep"], "fid": 9.0, "gmacs": 2.0, "on_front": True},
+    ]
+    trials = pd.DataFrame([{"trial": i, **common, **row} for i, row in enumerate(rows)])
+    chosen = choose_schedules(trials, 2)
+    assert [(one["trial"], one["edges"], one["serves"]) for one in chosen] == [
+        (1, [700.0, 300.0], list(BACKBONES)),
+        (2, [500.0], ["middle", "deep"]),
+    ]

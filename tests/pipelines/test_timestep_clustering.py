@@ -1,0 +1,59 @@
+"""Candidate edges of every method, for as many stages as there are backbones to choose from."""
+
+import itertools
+
+import pytest
+import torch
+
+from duodiff_pipeline.config import Noise, TimestepClustering
+from duodiff_pipeline.images.pack import ImagePack
+from duodiff_pipeline.pipelines.timestep_clustering.nodes import cluster_timesteps
+
+FOUND = {"threshold": 0.1, "found": True, "message": "", "k": 5, "timestep_edge": 61.5}
+NONE = {"threshold": 0.2, "found": False, "message": "none"}
+SETTINGS = TimestepClustering(draws=60, nodes=8, node_draws=8, etas=(0.03, 0.3), alphas=(0.6,))
+
+
+@pytest.fixture(scope="module")
+def train() -> ImagePack:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    return ImagePack(images, torch.zeros(12, dtype=torch.int64), "made up", "train", "none")
+
+
+def candidates(train, count):
+    names = ["a", "b", "c", "d"][:count]
+    noise = Noise(kind="cosine", timesteps=100)
+    return cluster_timesteps(train, [FOUND, NONE], SETTINGS, noise, names, 0)[0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_every_method_gives_candidates_of_the_stages_it_can(train, count):
+    found = candidates(train, count)
+    stages = {
+        method: sorted({candidate["stages"] for candidate in own})
+        for method, own in itertools.groupby(sorted(found, key=lambda c: c["method"]), key=lambda c: c["method"])
+    }
+    every = list(range(2, count + 1))
+    assert stages == {
+        "exit_statistics": [2],
+        "optimal_denoiser": [2, 3] if count >= 3 else [2],
+        "optimal_denoiser_clusters": every,
+        "uniform_log_snr": every,
+        "uniform_timestep": every,
+    }
+    assert len({candidate["label"] for candidate in found}) == len(found)
+    for candidate in found:
+        assert len(candidate["edges"]) == candidate["stages"] - 1
+        assert all(0 < edge < 100 for edge in candidate["edges"])
+        assert candidate["edges"] == sorted(set(candidate["edges"]), reverse=True)
+
+
+def test_the_three_published_stages_stand_beside_each_of_their_edges_alone(train):
+    found = [candidate for candidate in candidates(train, 3) if candidate["method"] == "optimal_denoiser"]
+    for eta in {candidate["eta"] for candidate in found}:
+        noise, data, both = sorted(
+            (c for c in found if c["eta"] == eta), key=lambda c: (c["stages"], c.get("end") == "data")
+        )
+        assert both["edges"] == noise["edges"] + data["edges"]
+        assert (noise["end"], data["end"], "end" in both) == ("noise", "data", False)
