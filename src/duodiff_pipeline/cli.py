@@ -27,18 +27,24 @@ def cli() -> None:
     """Where to switch between diffusion networks, and what it buys."""
 
 
-def _run(**options: Any) -> None:
-    """Run the pipeline."""
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """Ends the process with the one line that `_mistake` makes of an error, and any other error as ever."""
     try:
-        with _stoppable():
-            _require_environment(options["env"] or os.environ.get("KEDRO_ENV"))
-            outputs = kedro_run.callback(**options)  # type: ignore[misc]
+        yield
     except Exception as error:
         mistake = _mistake(error)
         if mistake is None:
             raise
         click.echo(f"Error: {mistake}", err=True)
         sys.exit(1)
+
+
+def _run(**options: Any) -> None:
+    """Run the pipeline."""
+    with _mistakes_in_one_line(), _stoppable():
+        _require_environment(options["env"] or os.environ.get("KEDRO_ENV"))
+        outputs = kedro_run.callback(**options)  # type: ignore[misc]
     if "summary" in outputs:
         click.echo(outputs["summary"].load())
 
@@ -62,6 +68,48 @@ def repro(dvc_arguments: tuple[str, ...]) -> None:
         status = subprocess.run(["dvc", "repro", *dvc_arguments], env=environment, check=False).returncode
         run.end("FINISHED" if status == 0 else "FAILED")
     sys.exit(status)
+
+
+ENVIRONMENT = click.option("--env", "-e", envvar="KEDRO_ENV", default="local", help="Configuration of the experiment.")
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@ENVIRONMENT
+def compare(runs: tuple[str, ...], env: str) -> None:
+    """Put tracked runs side by side in one HTML page; differences are to the first.
+
+    RUN: an id, the beginning of one, a name, latest or latest~1 (of the experiment of --env), or a sweep, which stands
+    for its members.
+    """
+    from .past_runs import PastRuns
+    from .reporting.comparison_page import COMPARISONS, write_comparison
+
+    with _mistakes_in_one_line():
+        experiment = _experiment(env)
+        page = write_comparison(Path.cwd() / COMPARISONS, PastRuns(Path.cwd()).find(runs, experiment))
+    click.echo(f"comparison: {page}")
+
+
+@cli.command()
+@click.argument("grid", nargs=-1, required=True, metavar="KEY=VALUE,VALUE...")
+@ENVIRONMENT
+def sweep(grid: tuple[str, ...], env: str) -> None:
+    """Run the experiment for every combination of parameters' values, tracked under one run, and compare."""
+    from .settings import CONFIG_LOADER_ARGS
+    from .sweep import plan_sweep, run_sweep
+
+    with _mistakes_in_one_line(), _stoppable():
+        experiment = _experiment(env)
+        members = plan_sweep(grid, env, CONFIG_LOADER_ARGS)
+        page = run_sweep(Path.cwd(), env, experiment, grid, members)
+    click.echo(f"comparison of the {len(members)} members: {page}")
+
+
+def _experiment(env: str) -> str:
+    """The name of the environment's experiment."""
+    _require_environment(env)
+    return str(OmegaConfigLoader("conf", env=env, base_env="base", default_run_env="base")["globals"]["experiment"])
 
 
 class _Stopped(BaseException):

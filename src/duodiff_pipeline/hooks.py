@@ -16,7 +16,7 @@ from kedro.io import CatalogProtocol, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from . import pipeline_registry, tracking
+from . import past_runs, pipeline_registry, tracking
 from .config import validate
 from .datasets.files import FileDataset
 from .errors import InputError
@@ -25,8 +25,6 @@ from .provenance import git_state
 from .workdir import code_version
 
 logger = logging.getLogger(__name__)
-
-TABLES = ("fid_blocks", "exit_table")  # what a comparison of runs needs beside what people read
 
 
 class ExperimentHooks:
@@ -65,18 +63,7 @@ class ExperimentHooks:
         key = experiment_key(self.raw, self.experiment)
         name = f"{self.experiment} {datetime.now():%Y-%m-%d %H:%M}"
         run = tracking.start(self.project, self.experiment, key, name)
-        git = git_state(self.project)
-        run.set_tags(
-            {
-                "experiment_key": key,
-                "environment": self.environment,
-                "git_commit": git["commit"],
-                "git_dirty": str(git["dirty"]),
-                "mlflow.source.name": shlex.join(["kedro", *sys.argv[1:]]),  # MLflow's column "Source"
-                "mlflow.source.type": "LOCAL",
-                "mlflow.source.git.commit": git["commit"],
-            }
-        )
+        run.set_tags({"experiment_key": key, **source_tags(self.project, self.environment)})
         run.log_params(self.raw)
 
     @hook_impl
@@ -96,8 +83,8 @@ class ExperimentHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         if "report" in pipeline.datasets():
             tracking.current().log_folder(self.report_folder)
-            for name in TABLES:
-                tracking.current().log_file(catalog[name].path, "tables")
+            for name in (past_runs.BLOCKS, past_runs.EXITS):
+                tracking.current().log_file(catalog[name].path, past_runs.TABLES)
         tracking.current().end()
         self.lock.release()
 
@@ -127,6 +114,19 @@ class ExperimentHooks:
 def experiment_key(parameters: dict[str, Any], experiment: str) -> str:
     """What runs of the same parameters and code have in common, 16 hexadecimal digits."""
     return sha256_of_json({"parameters": parameters, "experiment": experiment, "code": code_version(["."])})[:16]
+
+
+def source_tags(project: Path, environment: str) -> dict[str, str]:
+    """What a tracked run comes from; MLflow shows those of its own names in columns."""
+    git = git_state(project)
+    return {
+        "environment": environment,
+        "git_commit": git["commit"],
+        "git_dirty": str(git["dirty"]),
+        "mlflow.source.name": shlex.join(["kedro", *sys.argv[1:]]),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": git["commit"],
+    }
 
 
 def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:

@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 PARAMS_PER_BATCH = 100  # MLflow's limits: entries a batch, characters a value
 PARAM_CHARACTERS = 6000
 SETTLE_SECONDS = 20.0  # that calls may fail at the end of a run before the store is taken for gone
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else its page opens on traces of chats
 # a server that does not answer is given up after seconds, not after MLflow's own many minutes
 HTTP_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
@@ -236,7 +235,7 @@ class Run:
             self.experiment_id = found.experiment_id
         else:
             location = (folder / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite") else None
-            self.experiment_id = client.create_experiment(experiment, location, EXPERIMENT_TAGS)
+            self.experiment_id = client.create_experiment(experiment, location)
         process = {"host": socket.gethostname(), "pid": str(os.getpid())}
         run_id = _left_open(client, self.experiment_id, experiment_key, rejoin_ended)
         if run_id is None:

@@ -7,13 +7,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
 from ..analysis.exit_statistics import exit_summary
@@ -29,6 +27,7 @@ from .measured import MeasuredPlan
 from .statements import answers, caveats, exits, headline, named_rightly, reasons
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
+from .template import render
 from .wording import counted, fid_text, interval_ends, number, percent, signed, spread_text
 
 GRID_COLUMNS = 5
@@ -78,11 +77,7 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
 
 def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]) -> str:
     """The page, with the figures that `draw_figures` made."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return template.get_template("page.html.j2").render(_context(findings, data), figures=figures) + "\n"
+    return render("page.html.j2", **_context(findings, data), figures=figures)
 
 
 def _context(findings: Findings, data: ReportData) -> dict[str, Any]:

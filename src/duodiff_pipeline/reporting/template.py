@@ -1,0 +1,18 @@
+"""The HTML pages share one template engine, and by `style.css.j2` one look."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def render(template: str, **context: Any) -> str:
+    """The text of a template of this folder; what comes from outside is escaped, what is missing is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(context) + "\n"
