@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint test-slow mlflow dvc dvc-yaml lock clean
+.PHONY: help run compare sweep test lint test-slow mlflow dvc dvc-yaml lock clean
 
 SHELL := bash
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 ENV ?= local
+RUNS ?= latest~1 latest
 
 # nothing leaves this machine
 export DO_NOT_TRACK := 1
@@ -19,6 +20,12 @@ help: ## this list
 
 run: $(VENV)/.installed ## the whole experiment; ENV=... chooses another than digits
 	@$(BIN)/kedro run --env $(ENV)
+
+compare: $(VENV)/.installed ## tracked runs side by side in one page: RUNS="latest~1 latest"; ENV=... as above
+	@$(BIN)/kedro compare --env $(ENV) $(RUNS)
+
+sweep: $(VENV)/.installed ## the experiment for every combination of values: GRID="backbones.shallow.depth=1,3,5"
+	@$(BIN)/kedro sweep --env $(ENV) $(GRID)
 
 test: lint $(VENV)/.installed ## lint, types, import contracts and the fast tests
 	@$(BIN)/pytest

@@ -315,7 +315,7 @@ def test_a_store_that_answers_again_at_the_end_has_everything(
     experiment = f"back {gone}"
     if gone == "from the start":
         with monkeypatch.context() as patch:
-            patch.setattr(tracking, "_client", fail)
+            patch.setattr(tracking, "open_client", fail)
             run = tracking.start(own, experiment, "key", "the name")
         assert run.client is None
     else:
@@ -341,7 +341,7 @@ def test_a_store_that_answers_again_at_the_end_has_everything(
 
 def test_the_same_command_later_clears_the_list(project: Path, artifacts: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "_client", fail)
+        patch.setattr(tracking, "open_client", fail)
         lost = tracking.start(project, "later", "key", "name")
         use_everything(lost, artifacts)
     listed = [json.loads(line) for line in lost.store.missing.read_text().splitlines()]

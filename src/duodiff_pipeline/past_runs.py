@@ -75,8 +75,9 @@ class PastRuns:
         return [self._read(run) for run in found.values()]
 
     def finished_members(self, sweep_id: str) -> set[str]:
-        """Names of the members of a sweep that are done."""
-        return {run.info.run_name for run in self._members(sweep_id) if run.info.status == "FINISHED"}
+        """Names of the members of a sweep that are done and have results."""
+        done = (run for run in self._members(sweep_id) if run.info.status == "FINISHED")
+        return {run.info.run_name for run in filter(self._has_records, done)}
 
     def with_records(self, sweep_id: str) -> list[PastRun]:
         """The members of a sweep that have results, in the order they were begun."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,20 @@ def plan_sweep(grid: Sequence[str], env: str, settings: Mapping[str, Any]) -> li
     members = []
     for combination in product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
-        name = ", ".join(_named(key, value) for key, value in chosen.items() if len(values[key]) > 1)
+        several = {key: value for key, value in chosen.items() if len(values[key]) > 1}
+        name = ", ".join(starmap(_named, (several or chosen).items()))
         overrides = [f"{key}={value}" for key, value in chosen.items()]
         try:
             typed = OmegaConf.to_container(OmegaConf.from_dotlist(overrides))
             loader = OmegaConfigLoader("conf", env=env, runtime_params=typed, **settings)  # type: ignore[arg-type]
             parameters = loader["parameters"]
             validate(parameters)
-        except (InputError, YAMLError) as error:
-            raise InputError(f"{name or overrides[0]}: {' '.join(str(error).split())}") from None
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        except YAMLError:
+            raise InputError(
+                f"{name}: no value in YAML; lists of several cannot be swept, commas part values"
+            ) from None
         members.append(Member(name, ",".join(overrides), parameters))
     distinct = {sha256_of_json(member.parameters) for member in members}
     if len(distinct) < max(2, len(members)):
@@ -93,11 +98,15 @@ def run_sweep(project: Path, env: str, experiment: str, grid: Sequence[str], mem
         page = write_comparison(project / COMPARISONS, results) if len(results) > 1 else None
         if page:
             parent.log_file(page)
-        if page is None or failed:
+        if failed:
             others = f"the others are compared in {page}" if page else "too few others are left to compare"
             raise InputError(
                 f"{len(failed)} of {len(members)} members failed: {'; '.join(failed)}. {sentence(others)}; "
                 "the same command runs again what failed"
+            )
+        if page is None:
+            raise InputError(
+                "MLflow did not take the results of the members: once it answers, the same command does it"
             )
     return page
 
@@ -136,7 +145,8 @@ def _named(key: str, value: str) -> str:
 
 
 def _key_and_values(item: str) -> tuple[str, list[str]]:
-    key, equals, values = item.partition("=")
-    if not key or not equals or not all(values.split(",")):
+    key, equals, after = item.partition("=")
+    values = [value.strip() for value in after.split(",")]
+    if not key or not equals or not all(values):
         raise InputError(f"{item!r} is no parameter with values: write key=1,3,5")
-    return key, values.split(",")
+    return key.strip(), values

@@ -2,9 +2,10 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from duodiff_pipeline.metrics.frechet import GaussianStatistics, frechet_distance
-from duodiff_pipeline.metrics.intervals import Interval, block_interval, paired_difference
+from duodiff_pipeline.metrics.intervals import Interval, block_interval, paired_difference, unpaired_difference
 
 T_4_DEGREES = 2.7764451051978  # 97.5 % quantile of Student's t, from tables
 
@@ -81,3 +82,25 @@ def test_paired_differences_cover_and_are_narrower_where_blocks_share_noise():
 def test_too_little_for_an_interval_is_refused(make, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         make()
+
+
+def test_the_unpaired_difference_is_welch_s():
+    a, b = [5.0, 5.4, 4.9, 5.6, 5.1, 5.3], [6.1, 6.0, 7.4, 5.2, 6.6]
+    found = unpaired_difference(block_interval(a), len(a), block_interval(b), len(b))
+    expected = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((np.mean(a) - np.mean(b), expected.low, expected.high))
+    assert found.method == "Welch's t, 95%, unpaired, 6 and 5 seed blocks"
+
+
+def test_the_unpaired_difference_of_values_without_spread():
+    a, b = block_interval([2.0] * 5), block_interval([1.0] * 5)
+    found = unpaired_difference(a, 5, b, 5)
+    assert (found.value, found.low, found.high) == (1, 1, 1)
+
+
+def test_an_unpaired_difference_of_other_intervals_is_refused():
+    student = block_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    with pytest.raises(ValueError, match="needs Student-t intervals, not jackknife"):
+        unpaired_difference(student, 5, Interval(1, 0, 2, "jackknife"), 5)
+    with pytest.raises(ValueError, match="at least 5 seed blocks, not 4"):
+        unpaired_difference(student, 4, student, 5)

@@ -1,0 +1,217 @@
+"""Past runs side by side: what is set against what, what is refused, and the page that shows it."""
+
+import html
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_examples import PLANS, evaluation, exit_table, parameters
+
+from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.metrics.intervals import paired_difference
+from duodiff_pipeline.metrics.records import MetricRecord
+from duodiff_pipeline.past_runs import PastRun
+from duodiff_pipeline.reporting.comparison import compared, differing_parameters, metrics, refusals, shortened
+from duodiff_pipeline.reporting.comparison_page import render_comparison, write_comparison
+from duodiff_pipeline.tracking import flatten
+
+DEEP, SHALLOW, DUODIFF = "deep ddim 20", "shallow ddim 20", "duodiff ddim 20 k=7"
+
+
+def past_run(number: int, fids: dict[str, float] | None = None, n: int = 599, **changes: Any) -> PastRun:
+    """A run as MLflow gives it back; fids as in `evaluation`."""
+    measured = evaluation(fids, n_generated=n)
+    settings = parameters()
+    fields: dict[str, Any] = dict(
+        id=f"{number}" * 32,
+        name=f"run {number}",
+        started=datetime(2026, 1, number, 12, 0, tzinfo=UTC),
+        params={key: str(value) for key, value in flatten(settings.model_dump()).items()},
+        tags={
+            "git_commit": "c0ffee" * 6 + "abcd",
+            "git_dirty": "False",
+            "environment": "base",
+            "data_sha256": "d" * 64,
+        },
+        records=tuple(map(MetricRecord.model_validate, measured["records"])),
+        recommendation={"verdict": "switch", "plan": DUODIFF},
+        blocks=measured["fid_blocks"],
+        exits=exit_table(settings),
+        losses={"deep": [(500, 0.3), (1000, 0.25)], "early_exits": []},
+    )
+    return PastRun(**(fields | changes))
+
+
+def with_records(run: PastRun, **changes: Any) -> PastRun:
+    return PastRun(**{**vars(run), "records": tuple(r.model_copy(update=changes) for r in run.records)})
+
+
+def text_of(page: str) -> str:
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
+
+
+FIRST = past_run(1)
+# the noise of a plan goes by its place: another one, so that differences have an interval
+BETTER = past_run(2, {SHALLOW: 27.0, DEEP: 6.2, DUODIFF: 8.3})
+
+
+def test_only_parameters_that_differ_are_told():
+    changed = {**FIRST.params, "seed": "1", "backbones.tiny.depth": "1"}
+    assert differing_parameters([FIRST, BETTER]) == {}
+    assert differing_parameters([FIRST, past_run(2, params=changed), BETTER]) == {
+        "backbones.tiny.depth": [None, "1", None],
+        "seed": ["0", "1", "0"],
+    }
+
+
+def test_differences_are_paired_over_the_same_seeds():
+    first, second = compared([FIRST, BETTER], "fid")[DEEP]
+    assert (first.difference, first.standing, first.refusal) == (None, "", "")
+    blocks = [run.blocks[run.blocks["plan"] == DEEP]["fid"].to_list() for run in (BETTER, FIRST)]
+    assert second.difference == paired_difference(*blocks)
+    assert second.standing == "better"
+    assert compared([BETTER, FIRST], "fid")[DEEP][1].standing == "worse"
+    assert compared([FIRST, BETTER], "fid")[SHALLOW][1].standing == "indistinguishable"
+
+
+def test_the_order_of_blocks_in_the_table_does_not_matter():
+    shuffled = PastRun(**{**vars(BETTER), "blocks": BETTER.blocks.sample(frac=1, random_state=0)})
+    assert (
+        compared([FIRST, shuffled], "fid")[DEEP][1].difference == compared([FIRST, BETTER], "fid")[DEEP][1].difference
+    )
+
+
+@pytest.mark.parametrize("why", ["other seeds", "no blocks", "no column of the metric"])
+def test_what_cannot_be_paired_is_compared_unpaired(why):
+    other = {
+        "other seeds": with_records(BETTER, seeds=(1, 2, 3, 4, 5)),
+        "no blocks": PastRun(**{**vars(BETTER), "blocks": None}),
+        "no column of the metric": PastRun(**{**vars(BETTER), "blocks": BETTER.blocks.drop(columns="fid")}),
+    }[why]
+    difference = compared([FIRST, other], "fid")[DEEP][1].difference
+    assert difference.method == "Welch's t, 95%, unpaired, 5 and 5 seed blocks"
+    assert difference.value == pytest.approx(6.2 - 8.2)
+    paired = compared([FIRST, BETTER], "fid")[DEEP][1].difference
+    assert difference.high - difference.low > paired.high - paired.low
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"n_generated": 300}, "n_generated is 300 and 599"),
+        ({"n_reference": 300}, "n_reference is 300 and 599"),
+        ({"extractor_sha256": "e" * 64}, "extractor_sha256 is eeeeeeee… and aaaaaaaa…"),
+        ({"reference_sha256": "e" * 64}, "reference_sha256 is eeeeeeee… and bbbbbbbb…"),
+    ],
+)
+def test_what_does_not_compare_is_refused_with_the_reason(changes, reason):
+    runs = [FIRST, with_records(BETTER, **changes)]
+    one = compared(runs, "fid")[DEEP][1]
+    assert (one.difference, one.standing, one.refusal) == (None, "", f"does not compare: {reason}")
+    assert one.record.value == pytest.approx(6.2)
+    assert refusals(runs, "fid") == {1: reason}
+    page = render_comparison(runs)
+    said = text_of(page)
+    assert f"run 2: FID does not compare with the first run's, since {reason}." in said
+    assert f"Left out: run 2, since {reason}." in said
+    assert said.count(f"does not compare: {reason}") == 3
+    assert not re.search(r"\b(paired|unpaired): ", said)
+
+
+def test_a_plan_that_the_first_run_lacks_has_no_difference():
+    one = compared([BETTER, FIRST], "fid")["adadiff ddim 20 u<=0.05"]
+    assert one[0].record is None
+    assert one[1].refusal == "the first run has no such plan"
+
+
+def test_every_metric_is_taken_fid_first_and_only_known_ones_are_better_or_worse():
+    def with_more(run: PastRun) -> PastRun:
+        more = [r.model_copy(update={"name": name}) for name in ("copies", "kid") for r in run.records]
+        return PastRun(**{**vars(run), "records": (*more, *run.records), "blocks": None})
+
+    runs = [with_more(FIRST), with_more(BETTER)]
+    assert metrics(runs) == ["fid", "copies", "kid"]
+    standings = {metric: compared(runs, metric)[DEEP][1].standing for metric in metrics(runs)}
+    assert standings == {"fid": "better", "copies": "lower", "kid": "better"}
+    assert refusals([with_more(FIRST), BETTER], "kid") == {1: "there is no kid in this run"}
+    page = render_comparison(runs)
+    assert page.index("<h2>FID</h2>") < page.index("<h2>Copies</h2>") < page.index("<h2>KID</h2>")
+
+
+def test_shortened_leaves_all_but_sha256s():
+    assert shortened(f"n is 599 and {'0' * 64}") == "n is 599 and 00000000…"
+
+
+# the page
+
+
+def test_the_page_loads_nothing_and_is_the_same_again():
+    runs = [FIRST, BETTER, past_run(3)]
+    page = render_comparison(runs)
+    assert page == render_comparison(runs)
+    loaded = re.findall(r"""(?:src|href|data|action|poster)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert all(target.startswith("#") for target in loaded)
+    assert not re.search(r"<(?:script|link|iframe|object|embed)\b|@import|url\((?!#)", page)
+    assert page.count("<svg") == 3
+
+
+def test_the_page_tells_runs_parameters_and_differences():
+    changed = past_run(2, {SHALLOW: 27.0, DEEP: 6.2}, params={**FIRST.params, "seed": "<7>"}, name="run 1")
+    said = text_of(render_comparison([FIRST, changed]))
+    for part in (
+        "2 runs, 1 parameter differs: seed",
+        "run 1 (11111111)",
+        "run 1 (22222222)",
+        "2026-01-02 12:00 UTC",
+        "seed 0 <7>",
+        "−2.0",
+        "paired: better",
+        f"Plans that one run alone evaluated: {len(PLANS) - 2}",
+    ):
+        assert part in said
+
+
+def test_identical_runs_are_called_the_same():
+    said = text_of(render_comparison([FIRST, past_run(2)]))
+    assert "2 runs, the same parameters" in said
+    assert said.count("the same, in every block") == len(PLANS)
+
+
+def test_figures_leave_out_runs_whose_timesteps_or_losses_mean_something_else():
+    other_noise = past_run(2, params={**FIRST.params, "noise.kind": "linear"})
+    other_loss = past_run(3, params={**FIRST.params, "training.predicts": "noise"}, exits=None)
+    said = text_of(render_comparison([FIRST, other_noise, other_loss]))
+    exits, losses = said.split("Exit depth")[-1].split("Training loss")
+    assert "Left out: run 2, since noise.kind differ from the first run's." in exits
+    assert "Left out: run 3, since it kept no exit table." in exits
+    assert "Left out: run 2, since noise.kind" in losses
+    assert "Left out: run 3, since training.predicts" in losses
+
+
+def test_more_runs_than_colours_and_runs_without_curves_still_make_a_page():
+    bare = [past_run(number, exits=None, losses={}, blocks=None) for number in range(1, 10)]
+    page = render_comparison(bare)
+    assert page.count("<svg") == 1
+    assert len(set(re.findall(r'class="dot" style="background:(#\w+)"', page))) == 9
+
+
+def test_code_that_differs_is_said():
+    other = past_run(2, tags={**FIRST.tags, "git_commit": "a" * 40, "git_dirty": "True"})
+    said = text_of(render_comparison([FIRST, other]))
+    assert "made by different code" in said
+    assert "aaaaaaaa, with changes" in said
+
+
+def test_one_run_is_no_comparison(tmp_path: Path):
+    with pytest.raises(InputError, match=r"two runs or more: only run 1 \(11111111\) is named"):
+        write_comparison(tmp_path, [FIRST])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_runs_make_the_same_file_and_others_another(tmp_path: Path):
+    path = write_comparison(tmp_path, [FIRST, BETTER])
+    assert write_comparison(tmp_path, [FIRST, BETTER]) == path
+    assert write_comparison(tmp_path, [BETTER, FIRST]) != path
+    assert path.read_text() == render_comparison([FIRST, BETTER])
