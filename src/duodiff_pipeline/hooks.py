@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from . import pipeline_registry, tracking
-from .config import validate
+from .config import validate, validate_globals
 from .datasets.files import FileDataset
 from .errors import InputError
 from .files import sha256_of_json
@@ -34,8 +34,8 @@ class ExperimentHooks:
         self.runtime_params = dict(context.config_loader.runtime_params or {})
         self.raw = context.config_loader["parameters"]
         parameters = validate(self.raw)
-        globals_ = context.config_loader["globals"]
-        self.experiment, self.duration = globals_["experiment"], globals_["duration"]
+        globals_ = validate_globals(context.config_loader["globals"])
+        self.experiment, self.duration = globals_.experiment, globals_.duration
         if parameters.hardware.threads is not None:
             torch.set_num_threads(parameters.hardware.threads)
         pipeline_registry.use_parameters(self.raw)
@@ -103,7 +103,9 @@ def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> N
     for name in sorted(pipeline.inputs()):
         dataset = catalog.get(name)
         if isinstance(dataset, FileDataset) and not dataset.exists():
-            raise InputError(f"{dataset.path} does not exist: run the pipeline that makes {name} first")
+            folder = dataset.path.is_dir()
+            reason = "is a folder, where a file should be: remove it" if folder else "does not exist"
+            raise InputError(f"{dataset.path} {reason}: run the pipeline that makes {name} first")
 
 
 def _shown(node: Node) -> str:
