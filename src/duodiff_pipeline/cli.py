@@ -124,4 +124,5 @@ def _mistake(error: Exception) -> str | None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    said = str(error).partition("\nHint:")[0] if isinstance(error, DatasetError) else str(error)
+    return " ".join(said.split())

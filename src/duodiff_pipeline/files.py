@@ -24,6 +24,10 @@ REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, 
 REFUSALS |= {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO}
 
 
+class _RefusedError(InputError):
+    """Of a file that cannot be written; where it was to become another one, that is named instead."""
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the name of `path` once it is safely on disk.
@@ -51,12 +55,12 @@ def writing(path: Path) -> Iterator[None]:
         reason = _refusal(error)
         if reason is None:
             raise
-        raise InputError(f"{path} cannot be written: {reason}") from error
+        raise _RefusedError(f"{path} cannot be written: {reason}") from error
 
 
 def _refusal(error: BaseException | None) -> str | None:
     """The system's words for what it refused, where that is behind the error."""
-    while error is not None and not isinstance(error, InputError):
+    while error is not None and (isinstance(error, _RefusedError) or not isinstance(error, InputError)):
         in_words = re.search(r"\(os error (\d+)\)", str(error))  # safetensors'
         number = int(in_words[1]) if in_words else getattr(error, "errno", None)
         if number in REFUSALS:
@@ -93,7 +97,7 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
             metadata = json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
             found = metadata.get("kind", "foreign")
             if found != kind:
-                raise InputError(f"{path} is no {kind} file but a {found} one: {ANEW}")
+                raise InputError(f"{path} holds {found!r}, not {kind!r}: {ANEW}")
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: run the pipeline that makes it first") from error

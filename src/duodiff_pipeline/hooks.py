@@ -18,6 +18,7 @@ from .config import validate, validate_globals
 from .datasets.files import FileDataset
 from .errors import InputError
 from .files import sha256_of_json
+from .lineage import Lineage
 from .provenance import git_state
 from .workdir import code_version
 
@@ -36,6 +37,7 @@ class ExperimentHooks:
         parameters = validate(self.raw)
         globals_ = validate_globals(context.config_loader["globals"])
         self.experiment, self.duration = globals_.experiment, globals_.duration
+        self.lineage = Lineage(parameters)
         if parameters.hardware.threads is not None:
             torch.set_num_threads(parameters.hardware.threads)
         pipeline_registry.use_parameters(self.raw)
@@ -80,6 +82,7 @@ class ExperimentHooks:
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        self.lineage.see(dataset_name, data)
         if dataset_name == "train_images":
             tracking.current().set_tags({"data_sha256": data.sha256})
 

@@ -1,11 +1,7 @@
 """scikit-learn's digits: 1,797 grey images of 8x8 pixels with 17 levels, embedded in the library."""
 
-import math
-
 import torch
 from torch import Tensor
-
-from ..errors import InputError
 
 
 def read_digits() -> tuple[Tensor, Tensor]:
@@ -18,21 +14,9 @@ def read_digits() -> tuple[Tensor, Tensor]:
 
 
 def stratified_split(labels: Tensor, held_out_share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices (int64) of the training and the held-out images; every class in the same proportion in both.
-
-    Raises InputError where the share leaves one of them fewer images than there are classes.
-    """
+    """Indices (int64) of the training and the held-out images; every class in the same proportion in both."""
     from sklearn.model_selection import train_test_split
 
     indices = torch.arange(len(labels)).numpy()
-    classes, held_out_images = (
-        len(set(labels.tolist())),
-        math.ceil(held_out_share * len(labels)),
-    )  # rounded up as by sklearn
-    if not classes <= held_out_images <= len(labels) - classes:
-        raise InputError(
-            f"held_out_share {held_out_share:g} holds out {held_out_images} of {len(labels)} images, "
-            f"but both splits need at least {classes}, one of every class"
-        )
     train, held_out = train_test_split(indices, test_size=held_out_share, stratify=labels.numpy(), random_state=seed)
     return torch.from_numpy(train).sort().values, torch.from_numpy(held_out).sort().values

@@ -59,7 +59,9 @@ class StoredNetwork:
 
     @cached_property
     def sha256(self) -> str:
-        return content_sha256({}, self.module.state_dict())
+        """Of all that predictions depend on and where they may be asked for."""
+        header = {"architecture": self.header.architecture, "timestep_range": self.header.timestep_range}
+        return content_sha256(header, self.module.state_dict())
 
     @property
     def parameters(self) -> int:

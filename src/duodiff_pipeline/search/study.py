@@ -38,7 +38,10 @@ def run_study(
     Raises InputError where a trial's measurement is not finite, naming it, and where the journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = _open(folder / "journal.log")
+    storage = _open(folder / "journal.log")
+    study = optuna.create_study(
+        storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True
+    )
     with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
         study.set_metric_names(["fid", "gmacs"])
     for anchor in anchors[:n_trials]:
@@ -75,16 +78,11 @@ class _Journal(JournalFileBackend):
             super().append_logs(logs)
 
 
-def _open(path: Path) -> optuna.Study:
-    """The study in a journal, or a new one."""
+def _open(path: Path) -> JournalStorage:
+    journal = _Journal(path)
     try:
-        storage = JournalStorage(_Journal(path))
-        return optuna.create_study(
-            storage=storage, study_name="switch", directions=["minimize", "minimize"], load_if_exists=True
-        )
+        return JournalStorage(journal)  # reads what is there
     except (ValueError, LookupError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path} is damaged: delete it; the search begins anew with what it has measured") from error
 
 

@@ -99,10 +99,14 @@ def fit(
 
 
 def _trainer(**options: Any) -> lightning.Trainer:
+    """Raises InputError where this machine has no such accelerator, or no such precision on it."""
     try:
-        return lightning.Trainer(**options)
+        trainer = lightning.Trainer(**options)
     except (MisconfigurationException, ValueError) as error:
         raise InputError(f"hardware: {' '.join(str(error).split())}") from error
+    if trainer.precision != options["precision"]:  # Lightning takes another one, with a warning
+        raise InputError(f"hardware: this accelerator has no precision {options['precision']}, but {trainer.precision}")
+    return trainer
 
 
 def _newest(folder: Path) -> Path | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from ...config import DataPreparation
 from ...images.digits import read_digits, stratified_split
 from ...images.idx import read_idx_split
-from ...images.pack import ImagePack, require_images
+from ...images.pack import ImagePack, require_images, require_same_shape
 
 
 def prepare_images(settings: DataPreparation, seed: int) -> tuple[ImagePack, ImagePack]:
@@ -22,4 +22,5 @@ def prepare_images(settings: DataPreparation, seed: int) -> tuple[ImagePack, Ima
     for images, labels in splits.values():
         require_images(images, labels, settings.source)
     train, held_out = (ImagePack(*splits[split], settings.source, split, transform) for split in ("train", "held_out"))
+    require_same_shape(train, held_out)
     return train, held_out
