@@ -122,7 +122,7 @@ def test_a_missing_file_is_named_with_the_way_out(path):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    assert_refused(tmp_path, "not a thing file")
+    assert_refused(tmp_path, "no thing file")
 
 
 def test_a_text_is_no_tensor_file(path):
@@ -133,7 +133,7 @@ def test_a_text_is_no_tensor_file(path):
 
 def test_another_kind_is_named(path):
     save_tensors(path, "other", HEADER, TENSORS)
-    assert_refused(path, "is not a thing file but a other file")
+    assert_refused(path, "holds 'other', not 'thing'")
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"duodiff_pipeline": '{"kind": "thing"}'}])

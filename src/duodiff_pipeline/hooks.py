@@ -106,9 +106,11 @@ def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> N
     for name in sorted(pipeline.inputs()):
         dataset = catalog.get(name)
         if isinstance(dataset, FileDataset) and not dataset.exists():
-            folder = dataset.path.is_dir()
-            reason = "is a folder, where a file should be: remove it" if folder else "does not exist"
-            raise InputError(f"{dataset.path} {reason}: run the pipeline that makes {name} first")
+            if dataset.path.is_dir():
+                way_out = f"is a folder, where a file should be: remove it and run the pipeline that makes {name}"
+            else:
+                way_out = f"does not exist: run the pipeline that makes {name} first"
+            raise InputError(f"{dataset.path} {way_out}")
 
 
 def _shown(node: Node) -> str:

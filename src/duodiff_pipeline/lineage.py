@@ -37,13 +37,23 @@ class Lineage:
         expected = EXITS if of == EXITS else "uvit"
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
-        backbone = self._parameters.early_exit.backbone if of == EXITS else of
-        for key in ARCHITECTURE:
-            found, wanted = header.architecture[key], getattr(self._parameters.backbones[backbone], key)
-            if found != wanted:
-                raise InputError(
-                    f"{name} has {key} {found}, but backbones.{backbone}.{key} is {wanted}: train it again"
-                )
+        for parameter, (found, now) in self._found_and_set(of, header.architecture).items():
+            if found != now:
+                raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
+
+    def _found_and_set(self, of: str, architecture: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """By parameter, what a network has and what is set."""
+        p = self._parameters
+        backbone = p.early_exit.backbone if of == EXITS else of
+        return {
+            **{
+                f"backbones.{backbone}.{key}": (architecture[key], getattr(p.backbones[backbone], key))
+                for key in ARCHITECTURE
+            },
+            "training.predicts": (architecture["predicts"], p.training.predicts),
+            "noise.kind": (architecture["noise"]["kind"], p.noise.kind),
+            "noise.timesteps": (architecture["noise"]["timesteps"], p.noise.timesteps),
+        }
 
 
 def _made_from(name: str, data: Any) -> dict[str, str]:

@@ -22,16 +22,15 @@ class Project:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the project's virtual environment in the copy."""
+        environment = {**self.environment, **environment}
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of commands, with nothing that would lead them out of the copy."""
         inherited = {name: value for name, value in os.environ.items() if not _foreign(name)}
         paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env={**inherited, **paths, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return {**inherited, **paths}
 
     def kedro(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("kedro", *arguments)

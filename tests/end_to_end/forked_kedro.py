@@ -4,6 +4,7 @@ Started by `ForkedKedro`, it reads a request a line (JSON) from its standard inp
 A fork enters where the `kedro` executable enters, in the folder and with the file size limit of the request.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -63,6 +64,7 @@ def serve() -> None:
             importlib.import_module(module.name)
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # so that forks share it
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)
