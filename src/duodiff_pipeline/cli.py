@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,13 +32,11 @@ def cli() -> None:
     """Where to switch between diffusion networks, and what it buys."""
 
 
-def _run(**options: Any) -> None:
-    """Run the pipeline."""
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """Ends the process with the one line that `_mistake` makes of an error, and any other error as ever."""
     try:
-        _require_configuration(options["env"] or os.environ.get("KEDRO_ENV"), options["conf_source"])
-        if options["load_versions"]:
-            raise InputError("--load-versions: nothing here is versioned by Kedro; earlier files are in DVC")
-        outputs = kedro_run.callback(**options)  # type: ignore[misc]
+        yield
     except KeyboardInterrupt:
         click.echo(
             "Stopped. The same command goes on from here; finished trainings, trials and blocks are kept.", err=True
@@ -48,6 +48,15 @@ def _run(**options: Any) -> None:
             raise
         click.echo(f"Error: {mistake}", err=True)
         sys.exit(1)
+
+
+def _run(**options: Any) -> None:
+    """Run the pipeline."""
+    with _mistakes_in_one_line():
+        _require_configuration(options["env"] or os.environ.get("KEDRO_ENV"), options["conf_source"])
+        if options["load_versions"]:
+            raise InputError("--load-versions: nothing here is versioned by Kedro; earlier files are in DVC")
+        outputs = kedro_run.callback(**options)  # type: ignore[misc]
     if "summary" in outputs:
         click.echo(outputs["summary"].load())
 
@@ -60,6 +69,8 @@ class _OneLineCommand(click.Command):
             return super().make_context(*arguments, **options)
         except click.ClickException as error:
             raise click.ClickException(" ".join(error.format_message().split())) from None
+        except (YAMLError, LookupError, TypeError):  # all that Kedro says of a file that it cannot take options from
+            raise click.ClickException("--config must name a YAML file with the options below the key run") from None
 
 
 cli.add_command(_OneLineCommand("run", callback=_run, params=kedro_run.params, help=_run.__doc__))
@@ -71,7 +82,9 @@ def repro(dvc_arguments: tuple[str, ...]) -> None:
     """`dvc repro`, its stages tracked under one MLflow run."""
     from . import tracking
 
-    experiment = OmegaConfigLoader("conf", base_env="base", default_run_env="base")["globals"]["experiment"]
+    with _mistakes_in_one_line():
+        _require_configuration("base", None)
+        experiment = OmegaConfigLoader("conf", base_env="base", default_run_env="base")["globals"]["experiment"]
     started = f"dvc {datetime.now():%Y-%m-%d %H:%M:%S}"
     run = tracking.start(Path.cwd(), experiment, started, started)  # the stages replace the key by their own
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # dvc, and kedro in its stages

@@ -25,14 +25,15 @@ def load_table(path: Path) -> pd.DataFrame:
     try:
         arrow = pq.read_table(path)
         states = (arrow.schema.metadata or {}).get(_SHA256, b"").decode()
-        intact = _content_sha256(arrow) == states
-    except (pa.ArrowException, OSError, ValueError) as error:
+        intact, table = _content_sha256(arrow) == states, arrow.to_pandas()
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         raise InputError(f"{path} is damaged or no table: {ANEW}") from error
     if not intact:
         raise InputError(f"{path} is damaged, its content does not have the sha256 that it states: {ANEW}")
-    return arrow.to_pandas()
+    return table
 
 
 def _content_sha256(arrow: pa.Table) -> str:
-    """sha256 of names and values, however parquet lays them out."""
-    return sha256_of_json(arrow.to_pydict())
+    """sha256 of names, pandas' types and values, however parquet lays them out."""
+    types = (arrow.schema.metadata or {}).get(b"pandas", b"").decode()
+    return sha256_of_json([types, arrow.to_pydict()])

@@ -73,10 +73,11 @@ def removed(*patterns: str) -> Break:
 def folder_instead(pattern: str) -> Break:
     """A folder where a file should be."""
 
-    def break_(project: Path) -> None:
-        path = project / pattern
+    def break_(project: Path) -> Mapping[str, Any]:
+        path = next(project.glob(pattern), project / pattern)
         path.unlink(missing_ok=True)
         path.mkdir(parents=True)
+        return {"file": path}
 
     return break_
 
@@ -226,7 +227,7 @@ def flipped_weight(path: Path) -> None:
 
 
 def idx_folder(**changes: np.ndarray | bytes | None) -> Break:
-    """The four files of the MNIST family in `idx`: 40 images of 9x9 and labels each; changes: by name, None for none."""
+    """The four files of the MNIST family: 40 images of 9x9 and labels each; changes: by name, None for no file."""
 
     def break_(project: Path) -> None:
         images, labels = np.arange(40 * 81, dtype=np.uint8).reshape(40, 9, 9), np.arange(40, dtype=np.uint8) % 4

@@ -116,12 +116,6 @@ MISTAKES = {
         "{project}/conf/test/parameters.yml, line 2: found duplicate key seed",
         bad.written("conf/test/parameters.yml", "seed: 1\nseed: 2\n"),
     ),
-    "key in two files": before(
-        "",
-        "Duplicate keys found in {project}/conf/test/parameters.yml and "
-        "{project}/conf/test/parameters_mine.yml: noise.timesteps",
-        bad.written("conf/test/parameters_mine.yml", "noise: {timesteps: 100}\n"),
-    ),
     "list for parameters": before(
         "",
         "{project}/conf/test/parameters.yml must hold keys and values, not a list",
@@ -215,6 +209,11 @@ MISTAKES = {
         "Invalid format of `params` option: Item `seed` must contain a key and a value separated by `=`.",
     ),
     "unknown option": before("--frobnicate", "No such option '--frobnicate'."),
+    "options from a file that has none": before(
+        "--config run.yml",
+        "--config must name a YAML file with the options below the key run",
+        bad.written("run.yml", "a: 1"),
+    ),
     "options against one another": before(
         "--pipeline training --pipelines training", "Options '--pipeline' and '--pipelines' cannot be used together"
     ),
@@ -483,6 +482,9 @@ MISTAKES = {
         bad.folder_instead(RECORDS),
         finished=True,
     ),
+    "folder where the journal should be": after(
+        "--pipelines switch_search", "{file}: Is a directory", bad.folder_instead(bad.JOURNAL)
+    ),
     "file where data should be": after(
         "", f"{{project}}/{PACKS[0]} cannot be written: Not a directory", bad.written("data", ""), finished=False
     ),
@@ -573,6 +575,14 @@ def test_the_executable_says_the_same(name: str, tmp_path: Path, finished: Proje
     result = project.run("kedro", *arguments_of(mistake), PYTHONPATH=str(PROJECT / "src"))
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == f"Error: {mistake.message.format(project=project.root, **named)}"
+
+
+def test_dvc_is_not_started_with_broken_configuration(tmp_path: Path, finished: Project, kedro: ForkedKedro) -> None:
+    project = make_project(tmp_path, finished, with_data=False)
+    bad.written("conf/base/globals.yml", "experiment: a\nexperiment: b\n")(project.root)
+    result = kedro.run(project.root, "repro")
+    message = f"Error: {project.root}/conf/base/globals.yml, line 2: found duplicate key experiment\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
 
 
 @pytest.mark.parametrize(
