@@ -120,34 +120,3 @@ def test_a_longer_search_runs_the_trials_that_are_new_and_keeps_other_parameters
     assert len(trials) == 22
     assert re.findall(r"trial (\d+) of 22:", result.stderr) == ["21", "22"]
     assert set(trials["steps"]) <= {2, 4}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--params", "serch.n_trials=5"],
-            "Error: parameters: serch: unknown parameter; here stand backbones, data_preparation, early_exit, "
-            "evaluation, exit_statistics, hardware, metric_reference, noise, sampling, seed, switch_search, "
-            "timestep_clustering, training",
-        ),
-        (
-            ["--params", "switch_search.n_trials=0"],
-            "Error: parameters: switch_search.n_trials: Input should be greater than or equal to 1, not 0",
-        ),
-        (["--pipelines", "nope"], "Error: Failed to find the pipeline named 'nope'"),
-        (["--nodes", "nope"], "Error: Pipeline does not contain nodes named ['nope']"),
-        (["--env", "nope"], "Error: there is no environment 'nope'; conf/ holds base, local, test"),
-        (
-            ["--pipelines", "evaluation"],
-            "chosen_schedules.json does not exist: run the pipeline that makes chosen_schedules first",
-        ),
-    ],
-)
-def test_a_mistake_ends_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    project = copy_project(tmp_path)
-    result = project.kedro("run", *([] if "--env" in arguments else ["--env", "test"]), *arguments)
-    assert result.returncode == 1
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert message in result.stderr
-    assert not (tmp_path / "data").exists()

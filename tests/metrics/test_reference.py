@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from duodiff_pipeline.files import ANEW
 from duodiff_pipeline.metrics.classifier import FeatureClassifier
 from duodiff_pipeline.metrics.extractor import extract_features
 from duodiff_pipeline.metrics.frechet import GaussianStatistics, frechet_distance
@@ -78,11 +79,11 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
 def test_classifier_file_is_no_reference_and_the_reverse(classifier, tmp_path):
     path = tmp_path / "file.safetensors"
     classifier.save(path)
-    message = f"{path} is not a reference statistics file but a feature classifier file"
+    message = f"{path} holds 'feature classifier', not 'reference statistics': {ANEW}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ReferenceStatistics.load(path)
     small_reference().save(path)
-    message = f"{path} is not a feature classifier file but a reference statistics file"
+    message = f"{path} holds 'reference statistics', not 'feature classifier': {ANEW}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         FeatureClassifier.load(path)
 
@@ -92,7 +93,7 @@ def test_foreign_safetensors_file_is_refused(tmp_path):
 
     path = tmp_path / "file.safetensors"
     save_file({"mu": torch.ones(2)}, path)
-    message = f"{path} is not a reference statistics file but a foreign file"
+    message = f"{path} holds 'foreign', not 'reference statistics': {ANEW}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ReferenceStatistics.load(path)
 
@@ -105,7 +106,7 @@ def test_any_flipped_or_missing_byte_is_noticed(tmp_path):
     cut = [whole[:i] for i in range(0, len(whole), 7)]
     for damaged in flipped + cut:
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"^{re.escape(str(path))} is "):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))} (is|holds) "):
             ReferenceStatistics.load(path)
 
 

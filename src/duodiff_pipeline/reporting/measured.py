@@ -87,8 +87,8 @@ def _record(raw: Mapping[str, Any]) -> MetricRecord:
         return MetricRecord.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the record"
-        raise InputError(f"records: {raw.get('denoiser', 'a record')}: {where}: {first['msg']}") from None
+        where, what = ".".join(map(str, first["loc"])) or "the record", first["msg"].removeprefix("Value error, ")
+        raise InputError(f"records: {raw.get('denoiser', 'a record')}: {where}: {what}") from None
 
 
 def _require_same_blocks(baseline: MetricRecord, other: MetricRecord) -> None:

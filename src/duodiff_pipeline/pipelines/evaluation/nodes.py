@@ -106,7 +106,7 @@ def measure_plans(
                     "seconds": measured.seconds_per_image,
                 }
 
-            values = work.remember(key, measure)
+            values = work.remember(key, measure, grid_file)
             rows.append(
                 {
                     "plan": plan.name,
