@@ -486,7 +486,7 @@ MISTAKES = {
         "--pipelines switch_search", "{file}: Is a directory", bad.folder_instead(bad.JOURNAL)
     ),
     "file where data should be": after(
-        "", f"{{project}}/{PACKS[0]} cannot be written: Not a directory", bad.written("data", ""), finished=False
+        "", "{project}/data/.work/test/lock cannot be written: Not a directory", bad.written("data", ""), finished=False
     ),
     # trainings
     "no GPU": after(
@@ -535,9 +535,10 @@ def arguments_of(mistake: Mistake) -> list[str]:
 
 
 def files(project: Path) -> dict[str, str]:
-    """sha256 of every file but those of MLflow and of the test."""
-    found = (path for path in project.rglob("*") if path.is_file() and path.parts[len(project.parts)] != "mlartifacts")
-    kept = (path for path in found if not path.name.startswith(("mlflow.db", "stdout", "stderr")))
+    """sha256 of every file but those of MLflow, of the test, and the lock."""
+    of_mlflow = ("mlartifacts", "mlflow_missing")
+    found = (path for path in project.rglob("*") if path.is_file() and path.parts[len(project.parts)] not in of_mlflow)
+    kept = (path for path in found if not path.name.startswith(("mlflow.db", "stdout", "stderr", "lock")))
     return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
 
 

@@ -98,7 +98,7 @@ def fit(
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        trainer.fit(module, _Steps(batches), ckpt_path=_newest(folder), weights_only=True)
+        trainer.fit(module, _Steps(batches), ckpt_path=next(reversed(_checkpoints(folder)), None), weights_only=True)
     return Fitted(watch.losses, watch.seconds, watch.first_step)
 
 
@@ -113,10 +113,9 @@ def _trainer(**options: Any) -> lightning.Trainer:
     return trainer
 
 
-def _newest(folder: Path) -> Path | None:
-    """The checkpoint of the most steps."""
-    checkpoints = (path for path in folder.glob("*.ckpt") if path.stem.isdigit())
-    return max(checkpoints, key=lambda path: int(path.stem), default=None)
+def _checkpoints(folder: Path) -> list[Path]:
+    """Those of a training, which are named by their steps; the newest last."""
+    return sorted((path for path in folder.glob("*.ckpt") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
@@ -129,7 +128,7 @@ class _WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with whole_file(Path(path)) as beside, beside.open("wb") as file:  # by a path, torch loses why it fails
             torch.save(checkpoint, file)
-        for older in set(Path(path).parent.glob("*.ckpt")) - {Path(path)}:
+        for older in _checkpoints(Path(path).parent)[:-1]:
             older.unlink()
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -236,6 +235,6 @@ class _Watch(Callback):
             self.observer.log_images("samples", self.draw(pl_module.ema.module), step)
 
     def _diverged(self, what: str) -> InputError:
-        newest = _newest(self.folder)
+        newest = next(reversed(_checkpoints(self.folder)), None)
         kept = f"{newest} keeps the weights of step {newest.stem}" if newest else "no weights had been kept yet"
         return InputError(f"{what}: lower the learning rate; {kept}")
