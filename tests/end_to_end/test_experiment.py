@@ -39,9 +39,23 @@ def test_the_run_ends_with_the_summary_and_where_to_look(finished: Project) -> N
 def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -> None:
     records = json.loads((finished.data("08_reporting") / "records.json").read_text())
     plans = json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
-    assert [record["denoiser"] for record in records] == [plan["name"] for plan in plans]
-    assert all(record["interval_low"] < record["value"] < record["interval_high"] for record in records)
+    metrics = ("fid", "kid", "memorisation_features", "memorisation_pixels")
+    assert [(record["denoiser"], record["name"]) for record in records] == [
+        (plan["name"], metric) for plan in plans for metric in metrics
+    ]
+    distances = [record for record in records if record["name"] in ("fid", "kid")]
+    assert all(record["interval_low"] < record["value"] < record["interval_high"] for record in distances)
+    assert all((record["expected"] == pytest.approx(2 / 3)) == ("memorisation" in record["name"]) for record in records)
     assert {plan["role"] for plan in plans} == {"deep", "shallow", "duodiff", "adadiff", "control"}
+
+
+def test_networks_that_have_learnt_nothing_are_not_said_to_copy(finished: Project) -> None:
+    """Their images all lie near to the same few real ones, so that every block says the same by luck."""
+    records = json.loads((finished.data("08_reporting") / "records.json").read_text())
+    shares = [record for record in records if record["expected"] is not None]
+    assert len(shares) == len(records) / 2
+    assert all(record["interval_low"] <= record["expected"] <= record["interval_high"] for record in shares)
+    assert "Copies:" not in (finished.data("08_reporting") / "report.html").read_text()
 
 
 def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
@@ -49,7 +63,7 @@ def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
         plan["name"]: plan
         for plan in json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
     }
-    cost = pd.read_parquet(finished.data("07_model_output") / "fid_blocks.parquet").groupby("plan")["gmacs"].mean()
+    cost = pd.read_parquet(finished.data("07_model_output") / "seed_blocks.parquet").groupby("plan")["gmacs"].mean()
     controls = [plan for plan in plans.values() if plan["control_of"]]
     assert controls
     for control in controls:

@@ -26,12 +26,14 @@ class Interval:
     method: str
 
 
-def block_interval(blocks: Sequence[float]) -> Interval:
+def block_interval(blocks: Sequence[float], shared_variance: float = 0.0) -> Interval:
     """Mean of the values of at least 5 disjoint blocks of equal n, with its Student-t 95 % interval.
+
+    shared_variance: of what moves all blocks alike, so that their differences cannot show it.
 
     Raises ValueError for fewer blocks and for values that are not finite.
     """
-    return _student_t(blocks, f"Student t, {CONFIDENCE:.0%}, {len(blocks)} seed blocks")
+    return _student_t(blocks, f"Student t, {CONFIDENCE:.0%}, {len(blocks)} seed blocks", shared_variance)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -45,12 +47,12 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     return _student_t(differences, f"Student t, {CONFIDENCE:.0%}, paired over {len(a)} seed blocks")
 
 
-def _student_t(values: Sequence[float], method: str) -> Interval:
+def _student_t(values: Sequence[float], method: str, shared_variance: float = 0.0) -> Interval:
     if len(values) < MIN_BLOCKS:
         raise ValueError(f"an interval needs at least {MIN_BLOCKS} seed blocks, not {len(values)}")
     if not np.isfinite(values).all():
         raise ValueError(f"an interval needs finite values, not {list(values)}")
     mean = float(np.mean(values))
-    standard_error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    standard_error = math.sqrt(float(np.var(values, ddof=1)) / len(values) + shared_variance)
     half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * standard_error
     return Interval(mean, mean - half, mean + half, method)
