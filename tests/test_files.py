@@ -1,13 +1,16 @@
+import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from duodiff_pipeline.errors import InputError
@@ -68,6 +71,46 @@ def test_a_whole_file_takes_the_place_of_the_old_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def refuse_torch(path: Path) -> None:
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    except OSError:
+        raise RuntimeError("[enforce fail at inline_container.cc:672]")  # noqa: B904 (as torch does)
+
+
+def refuse_safetensors(path: Path) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def refuse_nested(path: Path) -> None:
+    with whole_file(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def write_until_refused(path: Path, refuse: Callable[[Path], None]) -> None:
+    with whole_file(path) as beside:
+        beside.write_text("half")
+        refuse(beside)
+
+
+@pytest.mark.parametrize("refuse", [refuse_torch, refuse_safetensors, refuse_nested])
+def test_a_full_disk_is_said_with_the_name_of_the_file(tmp_path, refuse):
+    path = tmp_path / "report.json"
+    path.write_text("old")
+    with pytest.raises(InputError) as refusal:
+        write_until_refused(path, refuse)
+    assert str(refusal.value) == f"{path} cannot be written: No space left on device"
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [InputError("wrong"), OSError(errno.ENOENT, "none"), KeyError("a")])
+def test_what_is_no_refusal_stays_what_it_is(tmp_path, error):
+    with pytest.raises(type(error)) as raised, whole_file(tmp_path / "report.json"):
+        raise error
+    assert raised.value is error
+
+
 def test_round_trip_keeps_header_and_tensors(path):
     save_tensors(path, "thing", HEADER, TENSORS)
     header, tensors = load_tensors(path, "thing")
@@ -122,7 +165,7 @@ def test_a_missing_file_is_named_with_the_way_out(path):
 
 
 def test_a_folder_is_no_file(tmp_path):
-    assert_refused(tmp_path, "not a thing file")
+    assert_refused(tmp_path, "no thing file")
 
 
 def test_a_text_is_no_tensor_file(path):
@@ -133,7 +176,7 @@ def test_a_text_is_no_tensor_file(path):
 
 def test_another_kind_is_named(path):
     save_tensors(path, "other", HEADER, TENSORS)
-    assert_refused(path, "is not a thing file but a other file")
+    assert_refused(path, "holds 'other', not 'thing'")
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"duodiff_pipeline": '{"kind": "thing"}'}])

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 import duodiff_pipeline.workdir
+from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.workdir import WorkDir, code_version
 
 PARAMETERS = {"steps": 10, "optimiser": {"rate": 1e-3}}
@@ -147,3 +148,30 @@ def test_it_knows_what_it_remembers(tmp_path):
     assert not work.remembers("value")
     work.remember("value", lambda: 1)
     assert work.remembers("value")
+
+
+def test_a_value_without_the_file_beside_it_is_computed_anew(make):
+    work, compute = make(), Computing(1)
+    grid = work.folder / "grid.safetensors"
+    assert not work.remembers("value", grid)
+    assert work.remember("value", compute, grid) == 1
+    grid.touch()
+    assert work.remembers("value", grid)
+    assert work.remember("value", compute, grid) == 1
+    assert compute.calls == 1
+    grid.unlink()
+    assert work.remember("value", compute, grid) == 1
+    assert compute.calls == 2
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-1], lambda text: text.replace("2.5", "2.6"), lambda _: "[]"])
+def test_a_value_that_was_altered_is_refused_until_it_is_deleted(make, damage):
+    work, compute = make(), Computing({"seconds": 2.5})
+    work.remember("result", compute)
+    path = work.folder / "result.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(InputError) as refusal:
+        work.remember("result", compute)
+    assert str(refusal.value) == f"{path} is damaged: delete it, and what it held is computed anew"
+    path.unlink()
+    assert work.remember("result", compute) == {"seconds": 2.5}

@@ -15,11 +15,19 @@ from typing import Any
 import click
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.cli.utils import KedroCliError
+from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
-from yaml import YAMLError
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from . import tracking
 from .errors import InputError
+from .files import REFUSALS
+
+KEDRO_BEFORE_NODES = ("kedro.config", "kedro.framework", "kedro.pipeline", "kedro.io.core", "kedro.utils")
+KEDROS_REFUSALS = (ValueError, AttributeError, TypeError, DatasetError)
 
 
 @click.group(name="duodiff_pipeline")
@@ -43,13 +51,27 @@ def _mistakes_in_one_line() -> Iterator[None]:
 def _run(**options: Any) -> None:
     """Run the pipeline."""
     with _mistakes_in_one_line(), _stoppable():
-        _require_environment(options["env"] or os.environ.get("KEDRO_ENV"))
+        _require_configuration(options["env"] or os.environ.get("KEDRO_ENV"), options["conf_source"])
+        if options["load_versions"]:
+            raise InputError("--load-versions: nothing here is versioned by Kedro; earlier files are in DVC")
         outputs = kedro_run.callback(**options)  # type: ignore[misc]
     if "summary" in outputs:
         click.echo(outputs["summary"].load())
 
 
-cli.add_command(click.Command("run", callback=_run, params=kedro_run.params, help=_run.__doc__))
+class _OneLineCommand(click.Command):
+    """A command that says in one line what is wrong with its options, too."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **options)
+        except click.ClickException as error:
+            raise click.ClickException(" ".join(error.format_message().split())) from None
+        except (YAMLError, LookupError, TypeError):  # all that Kedro says of a file that it cannot take options from
+            raise click.ClickException("--config must name a YAML file with the options below the key run") from None
+
+
+cli.add_command(_OneLineCommand("run", callback=_run, params=kedro_run.params, help=_run.__doc__))
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})
@@ -58,9 +80,11 @@ def repro(dvc_arguments: tuple[str, ...]) -> None:
     """`dvc repro`, its stages tracked under one MLflow run."""
     from .hooks import experiment_key
 
-    configuration = OmegaConfigLoader("conf", base_env="base", default_run_env="base")
-    experiment = configuration["globals"]["experiment"]
-    key = experiment_key(configuration["parameters"], experiment)
+    with _mistakes_in_one_line():
+        _require_configuration("base", None)
+        configuration = OmegaConfigLoader("conf", base_env="base", default_run_env="base")
+        experiment = configuration["globals"]["experiment"]
+        key = experiment_key(configuration["parameters"], experiment)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # dvc, and kedro in its stages
     with _stoppable():
         run = tracking.start(Path.cwd(), experiment, key, f"dvc {datetime.now():%Y-%m-%d %H:%M}")
@@ -108,8 +132,11 @@ def sweep(grid: tuple[str, ...], env: str) -> None:
 
 def _experiment(env: str) -> str:
     """The name of the environment's experiment."""
-    _require_environment(env)
-    return str(OmegaConfigLoader("conf", env=env, base_env="base", default_run_env="base")["globals"]["experiment"])
+    from .config import validate_globals
+
+    _require_configuration(env, None)
+    loader = OmegaConfigLoader("conf", env=env, base_env="base", default_run_env="base")
+    return validate_globals(loader["globals"]).experiment
 
 
 class _Stopped(BaseException):
@@ -141,29 +168,48 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _require_environment(env: str | None) -> None:
-    project = find_kedro_project(Path.cwd()) or Path.cwd()
-    known = sorted(path.name for path in (project / "conf").iterdir() if path.is_dir())
+def _require_configuration(env: str | None, source: str | None) -> None:
+    """Raises InputError where there is no such environment, or a file cannot be read; names file, line and reason."""
+    conf = Path(source) if source else (find_kedro_project(Path.cwd()) or Path.cwd()) / "conf"
+    if not conf.is_dir():
+        raise InputError(f"{conf} is no folder: the configuration must stand there")
+    known = sorted(path.name for path in conf.iterdir() if path.is_dir())
     if env is not None and env not in known:
-        raise InputError(f"there is no environment {env!r}; conf/ holds {', '.join(known)}")
+        raise InputError(f"there is no environment {env!r}; {conf.name}/ holds {', '.join(known)}")
+    for path in sorted(path for name in ("base", env or "local") for path in (conf / name).rglob("*.yml")):
+        try:
+            content = OmegaConf.load(path)
+        except MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else "?"
+            raise InputError(f"{path}, line {line}: {error.problem}") from None
+        except (YAMLError, OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+        if not isinstance(content, DictConfig):
+            raise InputError(f"{path} must hold keys and values, not a list")
 
 
 def _mistake(error: Exception) -> str | None:
     """The one line for the user, where the error is his mistake and not ours.
 
-    Such are an InputError, however it was wrapped on its way up, unreadable configuration, and what Kedro itself
-    refuses before any node runs: an unknown pipeline or node, say.
+    Such are an InputError and what the system refuses, however they were wrapped on their way up, unreadable
+    configuration, and what Kedro itself refuses before any node runs: an unknown pipeline, node or runner, say.
     """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):
-            return str(cause)
+            return _one_line(cause)
+        if isinstance(cause, OSError) and cause.errno in REFUSALS and cause.filename:
+            return f"{cause.filename}: {cause.strerror}"
         cause = cause.__cause__
-    if isinstance(error, YAMLError | MissingConfigException):
-        return " ".join(str(error).split())
     *_, raised_in = traceback.walk_tb(error.__traceback__)
-    if isinstance(error, ValueError) and raised_in[0].f_globals["__name__"].startswith(
-        ("kedro.framework", "kedro.pipeline")
+    refused_by = raised_in[0].f_globals["__name__"]
+    if isinstance(error, MissingConfigException | OmegaConfBaseException | KedroCliError) or (
+        isinstance(error, KEDROS_REFUSALS) and refused_by.startswith(KEDRO_BEFORE_NODES)
     ):
-        return " ".join(str(error).split())
+        return _one_line(error)
     return None
+
+
+def _one_line(error: BaseException) -> str:
+    said = str(error).partition("\nHint:")[0] if isinstance(error, DatasetError) else str(error)
+    return " ".join(said.split())

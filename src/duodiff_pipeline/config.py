@@ -3,7 +3,7 @@
 The whole tree is validated before any node runs; what is unknown or out of bounds is refused.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,9 +19,12 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Settings(BaseModel):
-    """Frozen; unknown keys are refused."""
+    """Frozen; unknown keys are refused, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Tree = TypeVar("Tree", bound=Settings)
 
 
 class Noise(Settings):
@@ -315,27 +318,43 @@ class Parameters(Settings):
         return self
 
 
+class Globals(Settings):
+    """The keys of conf/*/globals.yml."""
+
+    experiment: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="names the folder below each layer of data/"
+    )
+    duration: str = Field(description="of a whole run, told beforehand")
+
+
 def validate(raw: dict[str, Any]) -> Parameters:
     """The typed tree; raises InputError with one line that names the first wrong key and what is allowed."""
+    return _validated(Parameters, raw, "parameters")
+
+
+def validate_globals(raw: dict[str, Any]) -> Globals:
+    """As `validate` does for the parameters."""
+    return _validated(Globals, raw, "globals")
+
+
+def _validated(kind: type[Tree], raw: dict[str, Any], name: str) -> Tree:
     try:
-        return Parameters.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         first, *others = error.errors()
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            siblings = _keys_beside(first["loc"])
-            reason = f"unknown parameter; here stand {', '.join(siblings)}"
+            reason = f"unknown parameter; here stand {', '.join(_keys_beside(kind, first['loc']))}"
         else:
             reason = first["msg"].removeprefix("Value error, ") + (
-                "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
+                "" if first["type"] in ("missing", "value_error", "too_short") else f", not {first['input']!r}"
             )
         more = f" (and {len(others)} more)" if others else ""
-        raise InputError(f"parameters: {f'{key}: ' if key else ''}{reason}{more}") from None
+        raise InputError(f"{name}: {f'{key}: ' if key else ''}{reason}{more}") from None
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """The keys allowed in the section that holds the key at `location`."""
-    model: Any = Parameters
+def _keys_beside(model: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed in the section of `model` that holds the key at `location`."""
     for part in location[:-1]:
         annotation = (
             model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]

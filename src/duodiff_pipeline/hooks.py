@@ -17,10 +17,11 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from . import past_runs, pipeline_registry, tracking
-from .config import validate
+from .config import validate, validate_globals
 from .datasets.files import FileDataset
 from .errors import InputError
-from .files import sha256_of_json
+from .files import sha256_of_json, writing
+from .lineage import Lineage
 from .provenance import git_state
 from .workdir import code_version
 
@@ -37,8 +38,9 @@ class ExperimentHooks:
         self.runtime_params = dict(context.config_loader.runtime_params or {})
         self.raw = context.config_loader["parameters"]
         parameters = validate(self.raw)
-        globals_ = context.config_loader["globals"]
-        self.experiment, self.duration = globals_["experiment"], globals_["duration"]
+        globals_ = validate_globals(context.config_loader["globals"])
+        self.experiment, self.duration = globals_.experiment, globals_.duration
+        self.lineage = Lineage(parameters)
         if parameters.hardware.threads is not None:
             torch.set_num_threads(parameters.hardware.threads)
         pipeline_registry.use_parameters(self.raw)
@@ -76,6 +78,7 @@ class ExperimentHooks:
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        self.lineage.see(dataset_name, data)
         if dataset_name == "train_images":
             tracking.current().set_tags({"data_sha256": data.sha256})
 
@@ -96,10 +99,11 @@ class ExperimentHooks:
     def _lock_folder(self) -> None:
         """Two runs of one experiment would write the same files. The system frees the lock of a killed process."""
         path = self.project / "data" / ".work" / self.experiment / "lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(path)
         try:
-            self.lock.acquire(timeout=0)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.lock.acquire(timeout=0)
         except Timeout:
             raise InputError(
                 f"another run of {self.experiment} is at work in this folder: wait until it ends, or stop it; "
@@ -134,7 +138,11 @@ def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> N
     for name in sorted(pipeline.inputs()):
         dataset = catalog.get(name)
         if isinstance(dataset, FileDataset) and not dataset.exists():
-            raise InputError(f"{dataset.path} does not exist: run the pipeline that makes {name} first")
+            if dataset.path.is_dir():
+                way_out = f"is a folder, where a file should be: remove it and run the pipeline that makes {name}"
+            else:
+                way_out = f"does not exist: run the pipeline that makes {name} first"
+            raise InputError(f"{dataset.path} {way_out}")
 
 
 def _shown(node: Node) -> str:

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from . import tracking
 from .errors import InputError
 from .metrics.records import MetricRecord
+from .tables import load_table
 
-BLOCKS, EXITS = "fid_blocks", "exit_table"  # datasets that a comparison needs beside what people read
+BLOCKS, EXITS = "seed_blocks", "exit_table"  # datasets that a comparison needs beside what people read
 TABLES = "tables"  # the folder of a run's artifacts that they are kept in
 MEMBERS_OF = "mlflow.parentRunId"
 SWEEP = "sweep"  # the tag of a run whose children are whole experiment runs
@@ -164,8 +165,8 @@ class PastRuns:
                     tags=run.data.tags,
                     records=tuple(map(MetricRecord.model_validate, records)),
                     recommendation=json.loads(fetched["metrics.json"].read_text())["recommendation"],
-                    blocks=pd.read_parquet(fetched[blocks]) if blocks in fetched else None,
-                    exits=pd.read_parquet(fetched[exits]) if exits in fetched else None,
+                    blocks=load_table(fetched[blocks]) if blocks in fetched else None,
+                    exits=load_table(fetched[exits]) if exits in fetched else None,
                     losses=self._losses(run.info.run_id),
                 )
             except (OSError, ValidationError, ValueError, KeyError) as error:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import sha256_of_json, whole_file
+from .errors import InputError
+from .files import sha256_of_json, whole_file, writing
 from .provenance import versions
 
 PACKAGE = Path(__file__).parent
-SHARED_CODE = ["config.py", "files.py", "images", "pipelines/measuring.py", "pipelines/trained.py"]
+SHARED_CODE = ["config.py", "files.py", "images", "pipelines/measuring.py", "pipelines/trained.py", "tables.py"]
 
 
 def code_version(rooms: Sequence[str]) -> str:
@@ -42,20 +43,32 @@ class WorkDir:
         key = sha256_of_json({"parameters": parameters, "inputs": inputs, "code": code, "versions": versions()})
         self.key = key[:16]
         self.folder = root / node / self.key
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
-    def remember(self, name: str, compute: Callable[[], Any]) -> Any:
-        """The JSON value that `compute` made under this name, now or in an earlier run."""
+    def remember(self, name: str, compute: Callable[[], Any], with_file: Path | None = None) -> Any:
+        """The JSON value that `compute` made under this name, now or in an earlier run.
+
+        with_file: what `compute` also writes; where that is gone, it is computed anew. Raises InputError, naming the
+        file, where what is remembered is damaged.
+        """
         path = self._remembered(name)
-        if not path.is_file():
-            value = compute()
+        if not self.remembers(name, with_file):
+            value = json.loads(json.dumps(compute()))  # JSON turns tuples to lists, keys to text
             with whole_file(path) as beside:
-                beside.write_text(json.dumps(value))
-        return json.loads(path.read_text())  # also where it was computed now: JSON turns tuples to lists, keys to text
+                beside.write_text(json.dumps({"value": value, "sha256": sha256_of_json(value)}))
+        try:
+            stored = json.loads(path.read_text())
+            intact = stored["sha256"] == sha256_of_json(stored["value"])
+        except (ValueError, KeyError, TypeError):
+            intact = False
+        if not intact:
+            raise InputError(f"{path} is damaged: delete it, and what it held is computed anew")
+        return stored["value"]
 
-    def remembers(self, name: str) -> bool:
+    def remembers(self, name: str, with_file: Path | None = None) -> bool:
         """Whether `remember` would compute nothing under this name."""
-        return self._remembered(name).is_file()
+        return self._remembered(name).is_file() and (with_file is None or with_file.is_file())
 
     def _remembered(self, name: str) -> Path:
         return self.folder / f"{name}.json"

@@ -22,6 +22,11 @@ NOISE = NoiseSchedule()
 SHAPE = (1, 4, 4)
 
 
+def test_an_unknown_name_is_refused():
+    with pytest.raises(InputError, match=r"there is no solver 'euler'; there are ddpm, ddim, dpmsolver\+\+"):
+        Solver("euler", 10)
+
+
 def made_up_eps(x: Tensor, n: float) -> Tensor:
     return torch.tanh(x * (0.5 + n / 1000)) + 0.1 * np.sin(n)
 

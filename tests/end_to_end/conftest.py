@@ -23,7 +23,12 @@ class Project:
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the project's virtual environment in the copy."""
         return subprocess.run(
-            command, cwd=self.root, env=self._environment(environment), capture_output=True, text=True, check=False
+            command,
+            cwd=self.root,
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def begin(self, *command: str, **environment: str) -> subprocess.Popen[str]:
@@ -31,16 +36,18 @@ class Project:
         return subprocess.Popen(
             command,
             cwd=self.root,
-            env=self._environment(environment),
+            env={**self.environment, **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of commands, with nothing that would lead them out of the copy."""
         inherited = {name: value for name, value in os.environ.items() if not _foreign(name)}
-        python_path = os.pathsep.join(filter(None, [more.pop("PYTHONPATH", None), str(self.root / "src")]))
-        return {**inherited, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": python_path, **more}
+        paths = {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
+        return {**inherited, **paths}
 
     def kedro(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("kedro", *arguments)

@@ -1,5 +1,6 @@
 """Killed at any moment, the same command goes on and ends like a run that was never killed."""
 
+import os
 import random
 import re
 import signal
@@ -101,7 +102,8 @@ def executed(log: Sequence[str]) -> Work:
 def kill(project: Project, command: Sequence[str], how: Kill | KillInCheckpoint) -> list[str]:
     """Run the command until it is killed; returns what it had logged."""
     if isinstance(how, KillInCheckpoint):
-        watched = {"PYTHONPATH": str(IN_CHECKPOINT), "KILLED_IN_CHECKPOINT": f"{how.nth} {how.content}"}
+        paths = f"{IN_CHECKPOINT}{os.pathsep}{project.environment['PYTHONPATH']}"
+        watched = {"PYTHONPATH": paths, "KILLED_IN_CHECKPOINT": f"{how.nth} {how.content}"}
         process = project.begin(*command, **watched)
         assert process.stderr is not None
         log = process.stderr.readlines()

@@ -80,7 +80,7 @@ def test_a_truncated_pack_is_refused(tmp_path, share):
 def test_a_network_file_is_no_pack(tmp_path, make_uvit, make_stored):
     path = tmp_path / "deep.safetensors"
     make_stored(make_uvit()).save(path)
-    assert_refused(path, "not a image pack file but a network file")
+    assert_refused(path, "holds 'network', not 'image pack'")
 
 
 @pytest.mark.parametrize(

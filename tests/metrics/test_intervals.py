@@ -100,7 +100,7 @@ def test_the_unpaired_difference_of_values_without_spread():
 
 def test_an_unpaired_difference_of_other_intervals_is_refused():
     student = block_interval([1.0, 2.0, 3.0, 4.0, 5.0])
-    with pytest.raises(ValueError, match="needs Student-t intervals, not jackknife"):
+    with pytest.raises(ValueError, match="needs intervals by Student t, 95%, 5 seed blocks, not jackknife"):
         unpaired_difference(student, 5, Interval(1, 0, 2, "jackknife"), 5)
-    with pytest.raises(ValueError, match="at least 5 seed blocks, not 4"):
+    with pytest.raises(ValueError, match="by Student t, 95%, 4 seed blocks, not Student t, 95%, 5 seed blocks"):
         unpaired_difference(student, 4, student, 5)

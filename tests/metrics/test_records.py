@@ -36,9 +36,11 @@ def record(**changes) -> MetricRecord:
 
 
 def test_fields_are_those_of_the_design():
-    assert set(MetricRecord.model_fields) == set(FIELDS) | {"warnings"}
+    assert set(MetricRecord.model_fields) == set(FIELDS) | {"warnings", "expected"}
     assert record().warnings == ()
     assert record(k=None, edges=()).k is None
+    assert record().expected is None
+    assert record(extractor="pixels", extractor_sha256=None, expected=0.5).extractor_sha256 is None
 
 
 def test_json_and_back():

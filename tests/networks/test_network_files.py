@@ -85,7 +85,7 @@ def test_a_truncated_file_is_refused(stored, tmp_path, share):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "train.safetensors"
     ImagePack(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2).long(), "digits", "train", "none").save(path)
-    assert_refused(path, "not a network file but a image pack file")
+    assert_refused(path, "holds 'image pack', not 'network'")
 
 
 def test_a_network_of_a_kind_nobody_builds_is_refused(make_uvit, make_stored, tmp_path):

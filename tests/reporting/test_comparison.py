@@ -21,8 +21,9 @@ DEEP, SHALLOW, DUODIFF = "deep ddim 20", "shallow ddim 20", "duodiff ddim 20 k=7
 
 
 def past_run(number: int, fids: dict[str, float] | None = None, n: int = 599, **changes: Any) -> PastRun:
-    """A run as MLflow gives it back; fids as in `evaluation`."""
+    """A run as MLflow gives it back, with FID alone; fids as in `evaluation`."""
     measured = evaluation(fids, n_generated=n)
+    of_fid = [record for record in measured["records"] if record["name"] == "fid"]
     settings = parameters()
     fields: dict[str, Any] = dict(
         id=f"{number}" * 32,
@@ -35,9 +36,9 @@ def past_run(number: int, fids: dict[str, float] | None = None, n: int = 599, **
             "environment": "base",
             "data_sha256": "d" * 64,
         },
-        records=tuple(map(MetricRecord.model_validate, measured["records"])),
+        records=tuple(map(MetricRecord.model_validate, of_fid)),
         recommendation={"verdict": "switch", "plan": DUODIFF},
-        blocks=measured["fid_blocks"],
+        blocks=measured["seed_blocks"],
         exits=exit_table(settings),
         losses={"deep": [(500, 0.3), (1000, 0.25)], "early_exits": []},
     )
@@ -138,6 +139,17 @@ def test_every_metric_is_taken_fid_first_and_only_known_ones_are_better_or_worse
     assert refusals([with_more(FIRST), BETTER], "kid") == {1: "there is no kid in this run"}
     page = render_comparison(runs)
     assert page.index("<h2>FID</h2>") < page.index("<h2>Copies</h2>") < page.index("<h2>KID</h2>")
+
+
+def test_the_metrics_of_an_evaluation_all_have_a_table_with_paired_differences():
+    def whole(number: int) -> PastRun:
+        return past_run(number, records=tuple(map(MetricRecord.model_validate, evaluation()["records"])))
+
+    page = render_comparison([whole(1), whole(2)])
+    titles = ["FID", "KID", "Memorisation features", "Memorisation pixels"]
+    at = [page.index(f"<h2>{title}</h2>") for title in titles]
+    assert at == sorted(at)
+    assert text_of(page).count("the same, in every block") == 4 * len(PLANS)
 
 
 def test_shortened_leaves_all_but_sha256s():

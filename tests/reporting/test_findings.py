@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from report_examples import MORE, PLANS, evaluation, findings, parameters
+from report_examples import KID_FLOOR, MORE, PLANS, evaluation, findings, parameters
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.metrics.reference import Floor
@@ -190,6 +190,10 @@ def test_exits_are_held_against_one_switch_an_image(full, plateau, once, said):
     assert exits(summary).endswith(said)
 
 
+def _of(inputs, plan, metric="fid"):
+    return next(r for r in inputs["records"] if (r["denoiser"], r["name"]) == (plan, metric))
+
+
 def _broken(change):
     inputs = evaluation()
     change(inputs)
@@ -199,18 +203,32 @@ def _broken(change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i: i["records"].pop(2), "records: none is of the evaluated plan 'duodiff ddim 20 k=7'"),
-        (lambda i: i["records"][1].update(value=1e9), "records: shallow ddim 20: the record: .*does not hold"),
         (
-            lambda i: i["records"][1].update(n_generated=100),
+            lambda i: i["records"].remove(_of(i, "duodiff ddim 20 k=7")),
+            "records: no fid of the evaluated plan 'duodiff ddim",
+        ),
+        (
+            lambda i: i["records"].remove(_of(i, "deep ddim 20", "kid")),
+            "records: no kid of the evaluated plan 'deep ddim 20'",
+        ),
+        (
+            lambda i: _of(i, "shallow ddim 20").update(value=1e9),
+            "records: shallow ddim 20: the record: .*does not hold",
+        ),
+        (
+            lambda i: _of(i, "shallow ddim 20").update(n_generated=100),
             "deep ddim 20 and shallow ddim 20 do not compare: n_generated",
         ),
-        (lambda i: i["records"][1].update(extractor_sha256="c" * 64), "do not compare: extractor_sha256"),
-        (lambda i: i["records"][1].update(seeds=[101, 102, 103, 105, 104]), "do not pair: seeds"),
+        (lambda i: _of(i, "shallow ddim 20").update(extractor_sha256="c" * 64), "do not compare: extractor_sha256"),
+        (lambda i: _of(i, "shallow ddim 20").update(seeds=[101, 102, 103, 105, 104]), "do not pair: seeds"),
+        (
+            lambda i: _of(i, "shallow ddim 20", "memorisation_pixels").update(reference_sha256="c" * 64),
+            "do not compare: reference_sha256",
+        ),
         (lambda i: i["timings"]["sampling"].pop("shallow ddim 20"), "timings: no seconds of .*'shallow ddim 20'"),
         (
-            lambda i: i.update(fid_blocks=i["fid_blocks"].iloc[1:]),
-            r"fid_blocks: 'deep ddim 20' lacks the seeds \[101\]",
+            lambda i: i.update(seed_blocks=i["seed_blocks"].iloc[1:]),
+            r"seed_blocks: 'deep ddim 20' lacks the seeds \[101\]",
         ),
         (lambda i: i.update(evaluated=i["evaluated"][1:]), "the first plan must be the baseline"),
         (lambda i: i["evaluated"].pop(1), "none has the role shallow"),
@@ -224,8 +242,8 @@ def test_bad_input_is_one_line(change, message):
 
 def test_a_shallow_network_that_costs_more_leaves_only_the_baseline():
     inputs = evaluation({name: FIDS[name] for name in ("deep ddim 20", "shallow ddim 20")})
-    inputs["records"][1]["gmacs"] = 1.0
-    found = weigh(measured_plans(**inputs), Floor((2.0, 3.0), 599))
+    _of(inputs, "shallow ddim 20")["gmacs"] = 1.0
+    found = weigh(measured_plans(**inputs), Floor((2.0, 3.0), 599), KID_FLOOR)
     assert found.pick.plan is found.pick.other is found.baseline
     assert reasons(found) == ["No network alone and no DuoDiff costs less than deep ddim 20."]
 
@@ -235,3 +253,43 @@ def test_a_saving_that_the_clock_does_not_show_is_said():
     slow = replace(found.pick.plan, speed_up=0.95, speed_up_low=0.8, speed_up_high=1.1)
     said = caveats(replace(found, pick=replace(found.pick, plan=slow)), 0.98)
     assert any("does not show by the clock" in caveat and "0.95 times as fast" in caveat for caveat in said)
+
+
+def _weighed(inputs):
+    return weigh(measured_plans(**inputs), Floor((1.7, 2.4, 2.9), 599), KID_FLOOR)
+
+
+def test_a_recommendation_that_kid_finds_worse_is_said():
+    inputs = evaluation()
+    table = inputs["seed_blocks"]
+    table.loc[table["plan"] == "duodiff ddim 20 k=7", "kid"] += 4.0
+    found = _weighed(inputs)
+    assert (found.pick.standing, found.pick.kid_standing) == ("indistinguishable", "worse")
+    said = [caveat for caveat in caveats(found, 0.98) if "KID contradicts FID" in caveat]
+    assert len(said) == 1
+    assert "by KID duodiff ddim 20 k=7 is credibly worse than deep ddim 20, +4.3 (95% interval" in said[0]
+
+
+def test_a_table_wide_shift_of_kid_contradicts_nothing():
+    inputs = evaluation()
+    inputs["seed_blocks"]["kid"] += 4.0
+    assert not any("KID" in caveat for caveat in caveats(_weighed(inputs), 0.98))
+
+
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [
+        (0.66, None),
+        (
+            0.68,
+            "Copies: 1 of 12 plans draw images credibly nearer to training than to held-out ones (most: 70% of the "
+            "images of shallow ddim 20 in pixels, 67% by chance). FID and KID reward that.",
+        ),
+    ],
+)
+def test_copies_are_said_only_where_the_whole_interval_lies_above_chance(low, said):
+    inputs = evaluation()
+    _of(inputs, "shallow ddim 20", "memorisation_pixels").update(value=0.7, interval_low=low, interval_high=0.73)
+    found = _weighed(inputs)
+    assert [plan.name for plan in found.plans if plan.memorises] == (["shallow ddim 20"] if said else [])
+    assert [caveat for caveat in caveats(found, 0.98) if "Copies" in caveat] == ([said] if said else [])

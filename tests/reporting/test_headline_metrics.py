@@ -1,7 +1,8 @@
 import json
 import re
 
-from report_examples import MORE, PLANS, evaluation, exit_table, findings, parameters, report_data
+import pytest
+from report_examples import KID_FLOOR, MORE, PLANS, evaluation, exit_table, findings, parameters, report_data
 
 from duodiff_pipeline.metrics.reference import Floor
 from duodiff_pipeline.reporting.findings import weigh
@@ -18,9 +19,12 @@ def test_what_dvc_shows():
     assert metrics["recommendation"]["plan"] == "duodiff ddim 20 k=7"
     plan = metrics["plans"]["duodiff_ddim_20_k7"]
     assert {"fid", "fid_low", "fid_high", "gmacs", "nfe", "k", "fid_difference"} < set(plan)
+    assert {"kid", "kid_low", "kid_high", "memorisation_features", "memorisation_pixels"} < set(plan)
+    assert plan["kid"] == pytest.approx(3 * plan["fid"] - 6)
+    assert metrics["memorisation_by_chance"] == pytest.approx(2 / 3)
     assert "k" not in metrics["plans"]["deep_ddim_20"]
     assert metrics["controls"]["duodiff_ddim_20_k7"]["control_fewer_steps_ddim_15"]["standing"] == "worse"
-    assert set(metrics["floor"]) == {"mean", "spread", "n_images"}
+    assert set(metrics["floor"]) == {"mean", "spread", "kid_mean", "kid_spread", "n_images"}
     assert metrics["extractor"] == {"held_out_accuracy": 0.98}
     assert metrics["suggested_switch"]["u_0.02"]["found"] is True
     assert metrics["suggested_switch"]["u_0.15"] == {"found": False}
@@ -39,7 +43,7 @@ def test_seconds_do_not_enter():
     inputs = evaluation()
     for own in inputs["timings"]["sampling"].values():
         own.update({key: value * 3 for key, value in own.items()})
-    slower = weigh(measured_plans(**inputs), Floor((1.7, 2.4, 2.9), 599))
+    slower = weigh(measured_plans(**inputs), Floor((1.7, 2.4, 2.9), 599), KID_FLOOR)
     first, second = (json.dumps(headline_metrics(found, 0.98, SUGGESTED)) for found in (findings(), slower))
     assert first == second
     assert "seconds" not in first
@@ -47,6 +51,7 @@ def test_seconds_do_not_enter():
 
 def test_mlflow_takes_the_flat_names():
     flat = flat_metrics(headline_metrics(findings(), 0.98, SUGGESTED))
+    assert {"kid/deep_ddim_20", "memorisation_pixels/deep_ddim_20", "floor/kid_mean"} < set(flat)
     assert {"fid/deep_ddim_20", "gmacs/duodiff_dpmsolverpp_10_k4", "floor/mean", "recommendation/cost_ratio"} < set(
         flat
     )

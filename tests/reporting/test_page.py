@@ -96,7 +96,7 @@ def test_the_strip_rests_on_edges_not_on_display_text():
     inputs = evaluation()
     for described in inputs["evaluated"]:
         described["runs"] = "text for people"
-    found = weigh(measured_plans(**inputs), findings().floor)
+    found = weigh(measured_plans(**inputs), findings().floor, findings().kid_floor)
     assert 'aria-label="7 shallow, 13 deep"' in _page(found, report_data())
 
 
@@ -181,3 +181,18 @@ def test_colour_images_make_colour_grids():
     colour[:, 0] = 255
     assert png_uri(grey) != png_uri(colour)
     assert png_uri(colour) == png_uri(colour)
+
+
+def test_kid_and_copies_stand_beside_fid_for_every_plan():
+    inputs = evaluation()
+    record = next(r for r in inputs["records"] if (r["denoiser"], r["name"]) == ("deep ddim 20", "memorisation_pixels"))
+    record.update(value=0.779, interval_low=0.748, interval_high=0.809)
+    found = weigh(measured_plans(**inputs), findings().floor, findings().kid_floor)
+    page = _page(found, report_data()).replace("\N{NO-BREAK SPACE}", " ")
+    section = page[page.index("<h2>KID, and copies") : page.index("<h2>The front")]
+    assert "66.7% lie nearer to a training image" in section
+    assert '77.9% (74.8% to 80.9%)</td><td class="nowrap">more than by chance</td>' in section
+    assert section.count("no sign of it") == len(PLANS) - 1
+    assert "18.6 (17.1 to 20.1)</td>" in section
+    assert "0.0 ± 1.0</td>" in section
+    assert "Copies: 1 of 12 plans" in page[: page.index("<svg")]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from report_examples import evaluation, report_data
@@ -15,9 +16,12 @@ def test_metrics_report_and_summary():
     inputs = {
         "records": measured["records"],
         "evaluated_plans": measured["evaluated"],
-        "fid_blocks": measured["fid_blocks"],
+        "seed_blocks": measured["seed_blocks"],
         "timings": measured["timings"],
-        "floor": {"values": [1.7, 2.4, 2.9], "n_images": 599, "mean": 2.33, "spread": 0.6},
+        "floor": {
+            "fid": {"values": [1.7, 2.4, 2.9], "n_images": 599, "mean": 2.33, "spread": 0.6},
+            "kid": {"values": [-1.1, 0.2, 0.9], "n_images": 599, "mean": 0.0, "spread": 1.0},
+        },
         "extractor_accuracy": data.extractor,
         "parameters": settings,
         "params:noise": settings["noise"],
@@ -38,6 +42,8 @@ def test_metrics_report_and_summary():
     assert set(outputs) == {"metrics", "figures", "report", "summary"}
     assert all(svg.startswith("<svg") and svg in outputs["report"] for svg in outputs["figures"].values())
     assert outputs["metrics"]["recommendation"]["plan"] == "duodiff ddim 20 k=7"
+    assert outputs["metrics"]["floor"]["mean"] == pytest.approx(7 / 3)
+    assert outputs["metrics"]["floor"]["kid_mean"] == pytest.approx(0)
     assert outputs["report"].startswith("<!doctype html>")
     assert "kedro run --env digits --params switch_search.n_trials=9</pre>" in outputs["report"]
     assert outputs["summary"].endswith("MLflow store: none, this run is not tracked")

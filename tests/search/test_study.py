@@ -1,5 +1,7 @@
 """Studies of a made-up objective: killed, resumed, extended, and always the same trials."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -163,6 +165,24 @@ def test_an_extended_study_runs_the_new_trials_alone_and_is_what_a_longer_one_wo
     evaluate = Evaluate()
     assert_same(study(tmp_path, more, evaluate), whole[:more])
     assert evaluate.calls == more - first
+
+
+@pytest.mark.parametrize("cut", [1, 30, 2000])
+def test_what_was_half_written_into_the_journal_is_taken_back(tmp_path, whole, cut):
+    study(tmp_path)
+    journal = tmp_path / "journal.log"
+    os.truncate(journal, journal.stat().st_size - cut)
+    assert_same(study(tmp_path), whole)
+    assert_same(study(tmp_path), whole)
+
+
+@pytest.mark.parametrize("line", [b"garbage\n", b"{}\n", b"[]\n"])
+def test_a_damaged_journal_is_named(tmp_path, line):
+    study(tmp_path)
+    journal = tmp_path / "journal.log"
+    journal.write_bytes(line + journal.read_bytes())
+    with pytest.raises(InputError, match=r"journal.log is damaged: delete it"):
+        study(tmp_path)
 
 
 def test_a_study_that_is_complete_runs_nothing(tmp_path, whole):

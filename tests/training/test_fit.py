@@ -2,6 +2,7 @@
 
 import logging
 import math
+import zipfile
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def flat(module: torch.nn.Module) -> torch.Tensor:
 class Recorded:
     """Mixed into a training: notes what every step saw and left, and fails at the step that it is told."""
 
-    killed_at = nan_at = None
+    killed_at = nan_at = breaks_at = None
 
     def on_fit_start(self):
         super().on_fit_start()
@@ -58,6 +59,8 @@ class Recorded:
 
     def optimizer_step(self, *args, **kwargs):
         super().optimizer_step(*args, **kwargs)
+        if self.global_step + 1 == self.breaks_at:
+            torch.nn.init.constant_(next(self.raw.parameters()), math.inf)
         self.weights.append(flat(self.raw))
         self.averages.append(flat(self.ema.module))
         gradients = [p.grad.flatten() for p in self.raw.parameters() if p.grad is not None]
@@ -229,6 +232,60 @@ def test_a_loss_that_is_not_finite_ends_with_its_step_and_keeps_the_last_checkpo
     state = torch.load(kept, weights_only=True)["state_dict"]
     assert all(tensor.isfinite().all() for tensor in state.values())
     assert run(make_training()).first_step == 10
+
+
+def test_weights_that_are_not_finite_are_not_kept(make_training, run, tmp_path):
+    training = make_training()
+    training.breaks_at = 15  # a step whose checkpoint would be due; its loss is finite
+    with pytest.raises(InputError, match=r"weights are not finite after training step 15: .*10\.ckpt keeps the wei"):
+        run(training)
+    assert [path.name for path in (tmp_path / "work").glob("*.ckpt")] == ["10.ckpt"]
+
+
+def test_the_last_step_must_leave_finite_weights_too(make_training, run):
+    training = make_training()
+    training.breaks_at = STEPS
+    with pytest.raises(InputError, match=f"after training step {STEPS}: lower the learning rate; no weights had been"):
+        run(training, every=1000)
+
+
+def zip_with_a_flipped_bit(path):
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    content[largest.header_offset + largest.file_size] ^= 1  # its bytes begin a little after the header's offset
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        zip_with_a_flipped_bit,
+        lambda path: path.write_bytes(path.read_bytes()[:1000]),
+        lambda path: torch.save({"state_dict": {}}, path),
+        lambda path: torch.save([1], path),
+        lambda path: path.write_text("text"),
+    ],
+)
+def test_a_damaged_or_foreign_checkpoint_is_named(make_training, run, tmp_path, damage):
+    killed = make_training()
+    killed.killed_at = 12
+    with pytest.raises(KilledError):
+        run(killed)
+    (path,) = (tmp_path / "work").glob("*.ckpt")
+    damage(path)
+    with pytest.raises(InputError) as refusal:
+        run(make_training())
+    assert str(refusal.value) == f"{path} is damaged or no checkpoint of this training: delete it, and it begins anew"
+    path.unlink()
+    assert run(make_training()).first_step == 0
+
+
+def test_a_checkpoint_under_another_name_is_left_alone(make_training, run, tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "mine.ckpt").write_text("mine")
+    assert run(make_training()).first_step == 0
+    assert (tmp_path / "work" / "mine.ckpt").read_text() == "mine"
 
 
 def test_losses_are_means_since_the_last_entry_and_the_observer_sees_them(make_training, run):

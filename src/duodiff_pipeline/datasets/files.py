@@ -9,11 +9,12 @@ from kedro.io import AbstractDataset
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import load_tensors, save_tensors, whole_file
+from ..files import ANEW, load_tensors, save_tensors, whole_file
 from ..images.pack import ImagePack
 from ..metrics.classifier import FeatureClassifier
 from ..metrics.reference import ReferenceStatistics
 from ..networks.files import StoredNetwork
+from ..tables import load_table, save_table
 
 
 class FileDataset(AbstractDataset[Any, Any]):
@@ -34,7 +35,11 @@ class Json(FileDataset):
     """A JSON value, indented, keys in the order given."""
 
     def load(self) -> Any:
-        return json.loads(_read(self.path))
+        _require(self.path)
+        try:
+            return json.loads(self.path.read_bytes())
+        except ValueError as error:
+            raise InputError(f"{self.path} is damaged, it holds no JSON ({error}): {ANEW}") from error
 
     def save(self, data: Any) -> None:
         with whole_file(self.path) as beside:
@@ -45,7 +50,8 @@ class Text(FileDataset):
     """A text, such as an HTML page."""
 
     def load(self) -> str:
-        return _read(self.path).decode()
+        _require(self.path)
+        return self.path.read_text()
 
     def save(self, data: str) -> None:
         with whole_file(self.path) as beside:
@@ -71,12 +77,11 @@ class Table(FileDataset):
     """A pandas table in parquet."""
 
     def load(self) -> pd.DataFrame:
-        _read(self.path)
-        return pd.read_parquet(self.path)
+        _require(self.path)
+        return load_table(self.path)
 
     def save(self, data: pd.DataFrame) -> None:
-        with whole_file(self.path) as beside:
-            data.to_parquet(beside, index=False)
+        save_table(self.path, data)
 
 
 class ImagePackFile(FileDataset):
@@ -129,7 +134,6 @@ class Reference(FileDataset):
         data.save(self.path)
 
 
-def _read(path: Path) -> bytes:
+def _require(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path} does not exist: run the pipeline that makes it first")
-    return path.read_bytes()

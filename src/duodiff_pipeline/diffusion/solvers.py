@@ -5,7 +5,7 @@ arXiv 2305.08891: the first evaluation is at T-1, the last step lands on clean d
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -20,6 +20,8 @@ CONVENTIONS = "trailing timesteps, predicted images not clipped"
 class Solver:
     """A solver by name and number of steps S; whatever is asked of it raises InputError where S is not within 1..T.
 
+    Raises InputError for a name that is none of these, and for an eta without ddim.
+
     ddpm: ancestral sampling with the posterior variance (Ho et al. 2020, arXiv 2006.11239, eq. 7).
     ddim: Song et al. 2021 (arXiv 2010.02502, eq. 12 and 16); eta scales the noise, 0 is deterministic.
     dpmsolver++: second-order multistep (Lu et al. 2022, arXiv 2211.01095), deterministic.
@@ -30,6 +32,8 @@ class Solver:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.name not in get_args(SolverName):
+            raise InputError(f"there is no solver {self.name!r}; there are {', '.join(get_args(SolverName))}")
         if self.eta and self.name != "ddim":
             raise InputError(f"eta {self.eta:g} belongs to ddim, not to {self.name}")
 

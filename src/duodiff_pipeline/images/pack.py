@@ -60,9 +60,20 @@ class ImagePack:
 def require_images(images: Tensor, labels: Tensor, source: str) -> None:
     """Raises InputError where images (N, C, H, W) uint8 and labels (N,) do not fit together or cannot be used."""
     _, _, height, width = images.shape
+    if len(images) < 2:
+        raise InputError(f"{source}: a split has {len(images)} images, but statistics need 2 at least")
     if height != width:
         raise InputError(f"{source}: images are {height}x{width}, but the networks take square ones")
     if len(images) != len(labels):
         raise InputError(f"{source}: {len(images)} images but {len(labels)} labels")
     if images.dtype != torch.uint8:
         raise InputError(f"{source}: images are {images.dtype}, not 8-bit")
+
+
+def require_same_shape(train: ImagePack, held_out: ImagePack) -> None:
+    """Raises InputError where the two splits hold images of different shapes."""
+    if train.shape_chw != held_out.shape_chw:
+        raise InputError(
+            f"{train.source}: training images are {train.shape_chw} (channels, height, width), "
+            f"but held-out ones {held_out.shape_chw}"
+        )

@@ -44,3 +44,10 @@ def extract_features(
             padding = batch.new_zeros(batch_images - len(batch), *batch.shape[1:])
             chunks.append(extractor(torch.cat([batch, padding]))[: len(batch)].double().cpu().numpy())
     return np.concatenate(chunks)
+
+
+def require_finite(features: NDArray[np.floating]) -> None:
+    """Raise ValueError, saying how many images are concerned, where features (N, D) are not finite."""
+    bad = int((~np.isfinite(features)).any(axis=1).sum())
+    if bad:
+        raise ValueError(f"the features of {bad} of {len(features)} images are not finite")

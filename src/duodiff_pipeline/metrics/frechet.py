@@ -13,6 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .extractor import require_finite
+
 
 @dataclass(frozen=True, eq=False)
 class GaussianStatistics:
@@ -31,9 +33,7 @@ class GaussianStatistics:
         n = len(features)
         if n < 2:
             raise ValueError(f"a covariance needs at least 2 images, not {n}")
-        bad = int((~np.isfinite(features)).any(axis=1).sum())
-        if bad:
-            raise ValueError(f"the features of {bad} of {n} images are not finite")
+        require_finite(features)
         features = features.astype(np.float64)
         mu = features.mean(axis=0)
         centred = features - mu

@@ -26,12 +26,14 @@ class Interval:
     method: str
 
 
-def block_interval(blocks: Sequence[float]) -> Interval:
+def block_interval(blocks: Sequence[float], shared_variance: float = 0.0) -> Interval:
     """Mean of the values of at least 5 disjoint blocks of equal n, with its Student-t 95 % interval.
+
+    shared_variance: of what moves all blocks alike, so that their differences cannot show it.
 
     Raises ValueError for fewer blocks and for values that are not finite.
     """
-    return _student_t(blocks, f"Student t, {CONFIDENCE:.0%}, {len(blocks)} seed blocks")
+    return _student_t(blocks, _block_method(len(blocks)), shared_variance)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -46,15 +48,13 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 
 def unpaired_difference(a: Interval, a_blocks: int, b: Interval, b_blocks: int) -> Interval:
-    """a - b for Student-t intervals over blocks that are not the same, with Welch's 95 % interval.
+    """a - b for intervals of `block_interval` over blocks that are not the same, with Welch's 95 % interval.
 
-    Raises ValueError where an interval is not Student's, or of fewer than 5 blocks.
+    Raises ValueError where an interval was made in another way, since its width is then no standard error of a mean.
     """
     for side, blocks in ((a, a_blocks), (b, b_blocks)):
-        if not side.method.startswith("Student t"):
-            raise ValueError(f"an unpaired difference needs Student-t intervals, not {side.method}")
-        if blocks < MIN_BLOCKS:
-            raise ValueError(f"an interval needs at least {MIN_BLOCKS} seed blocks, not {blocks}")
+        if side.method != _block_method(blocks):
+            raise ValueError(f"an unpaired difference needs intervals by {_block_method(blocks)}, not {side.method}")
     variance_a, variance_b = (
         ((side.high - side.low) / 2 / _t_quantile(n - 1)) ** 2 for side, n in ((a, a_blocks), (b, b_blocks))
     )
@@ -66,17 +66,21 @@ def unpaired_difference(a: Interval, a_blocks: int, b: Interval, b_blocks: int) 
     return Interval(value, value - half, value + half, method)
 
 
+def _block_method(blocks: int) -> str:
+    return f"Student t, {CONFIDENCE:.0%}, {blocks} seed blocks"
+
+
 def _t_quantile(freedom: float) -> float:
     """Of Student's t: how many standard errors half an interval is wide."""
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
-def _student_t(values: Sequence[float], method: str) -> Interval:
+def _student_t(values: Sequence[float], method: str, shared_variance: float = 0.0) -> Interval:
     if len(values) < MIN_BLOCKS:
         raise ValueError(f"an interval needs at least {MIN_BLOCKS} seed blocks, not {len(values)}")
     if not np.isfinite(values).all():
         raise ValueError(f"an interval needs finite values, not {list(values)}")
     mean = float(np.mean(values))
-    standard_error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    standard_error = math.sqrt(float(np.var(values, ddof=1)) / len(values) + shared_variance)
     half = _t_quantile(len(values) - 1) * standard_error
     return Interval(mean, mean - half, mean + half, method)

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
@@ -19,9 +21,10 @@ FEATURE_BATCH_IMAGES = 256
 
 @dataclass(frozen=True)
 class Measured:
-    """images: (N, C, H, W) uint8; fid in squared feature units; trace of the sampling."""
+    """images: (N, C, H, W) uint8; their features (N, D); fid in squared feature units; trace of the sampling."""
 
     images: Tensor
+    features: NDArray[np.float64]
     fid: float
     trace: Trace
 
@@ -66,4 +69,4 @@ class Meter:
         images = to_uint8(samples.images)
         features = extract_features(self.extractor, images, FEATURE_BATCH_IMAGES)
         fid = frechet_distance(GaussianStatistics.from_features(features), self.reference.statistics)
-        return Measured(images, fid, samples.trace)
+        return Measured(images, features, fid, samples.trace)

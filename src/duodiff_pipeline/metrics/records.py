@@ -14,21 +14,23 @@ _COMPARABLE = ("name", "extractor_sha256", "reference_sha256", "n_reference", "n
 class MetricRecord(BaseModel):
     """One metric of one denoiser under one schedule and solver.
 
+    Where the reference is training and held-out images together, reference_sha256 covers both.
+
     Raises ValueError (pydantic's) for unknown or missing fields, values that are not finite, an interval that does
     not hold the value, and k beyond nfe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="metric, e.g. fid")
+    name: str = Field(description="metric: fid, kid, memorisation_features or memorisation_pixels")
     value: FiniteFloat = Field(description="mean over the seed blocks, in the metric's unit")
     interval_low: FiniteFloat
     interval_high: FiniteFloat
     interval_method: str = Field(description="how the interval was made, with confidence and number of blocks")
     n_generated: Count = Field(description="generated images in each seed block: the n that the bias depends on")
-    n_reference: Count = Field(description="images behind the reference statistics")
-    extractor: str = Field(description="name of the feature extractor")
-    extractor_sha256: Sha256
+    n_reference: Count = Field(description="real images that the generated ones are held against")
+    extractor: str = Field(description="name of the feature extractor, or pixels")
+    extractor_sha256: Sha256 | None = Field(description="None for pixels, which are not extracted")
     reference_sha256: Sha256
     denoiser: str = Field(description="deep, shallow, duodiff…, adadiff…, control…")
     edges: tuple[FiniteFloat, ...] = Field(description="timesteps between stages, noise to data; empty for one stage")
@@ -43,6 +45,7 @@ class MetricRecord(BaseModel):
     micro_batch_images: Count = Field(description="images in each batch that the sampler runs")
     weights: Literal["raw", "ema"]
     seeds: tuple[int, ...] = Field(description="of the seed blocks, in their order")
+    expected: FiniteFloat | None = Field(default=None, description="value by chance alone; None where there is none")
     warnings: tuple[str, ...] = Field(default=(), description="what a reader must know before trusting the value")
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """What generated images are measured against: reference statistics with their provenance, and the floor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..diffusion.random import keyed_generator
 from ..files import content_sha256, load_tensors, save_tensors
-from .frechet import GaussianStatistics, frechet_distance
+from .frechet import GaussianStatistics
 
 _KIND = "reference statistics"
 
@@ -60,7 +61,7 @@ class ReferenceStatistics:
 
 @dataclass(frozen=True)
 class Floor:
-    """Fréchet distances of draws of `n_images` real training images: what a perfect generator would score."""
+    """Distances of draws of `n_images` real training images: what a perfect generator would score."""
 
     values: tuple[float, ...]
     n_images: int
@@ -76,9 +77,13 @@ class Floor:
 
 
 def floor(
-    train_features: NDArray[np.floating], reference: ReferenceStatistics, n: int, repeats: int, seed: int
+    train_features: NDArray[np.floating],
+    distance: Callable[[NDArray[np.floating]], float],
+    n: int,
+    repeats: int,
+    seed: int,
 ) -> Floor:
-    """Distances to `reference` of `repeats` draws of n training images from features (N, D).
+    """Distances to the reference, by `distance` of features (n, D), of `repeats` draws of n from features (N, D).
 
     A draw is without replacement and depends on (seed, number of the draw) alone.
 
@@ -91,6 +96,5 @@ def floor(
     values = []
     for repeat in range(repeats):
         drawn = keyed_generator(seed, "floor", repeat).choice(len(train_features), n, replace=False)
-        drawn_statistics = GaussianStatistics.from_features(train_features[drawn])
-        values.append(frechet_distance(drawn_statistics, reference.statistics))
+        values.append(distance(train_features[drawn]))
     return Floor(tuple(values), n)

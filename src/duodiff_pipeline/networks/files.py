@@ -59,7 +59,9 @@ class StoredNetwork:
 
     @cached_property
     def sha256(self) -> str:
-        return content_sha256({}, self.module.state_dict())
+        """Of all that predictions depend on and where they may be asked for."""
+        header = {"architecture": self.header.architecture, "timestep_range": self.header.timestep_range}
+        return content_sha256(header, self.module.state_dict())
 
     @property
     def parameters(self) -> int:
@@ -75,10 +77,14 @@ class StoredNetwork:
         Raises InputError, naming the file, where it is missing, damaged, or of another kind or architecture.
         """
         raw, state = load_tensors(path, "network")
-        header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
+        try:
+            header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
+            config = _config(header.architecture)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} was written by another version ({error}): train it anew") from error
         if header.kind not in KINDS:
             raise InputError(f"{path} holds a network of kind {header.kind}, not one of {sorted(KINDS)}")
-        module = KINDS[header.kind](_config(header.architecture))
+        module = KINDS[header.kind](config)
         expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if expected != found:

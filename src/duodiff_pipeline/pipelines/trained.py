@@ -69,8 +69,8 @@ def train_once(
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
 
-        made_before = work.remembers("result")
-        result = work.remember("result", run)
+        made_before = work.remembers("result", finished)
+        result = work.remember("result", run, finished)
         for step, loss in result["losses"] if made_before else []:
             child.log_metrics({"loss": loss}, step)
         child.log_metrics({"seconds": result["seconds"]}, steps)

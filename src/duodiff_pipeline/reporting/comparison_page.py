@@ -10,7 +10,7 @@ from ..past_runs import PastRun
 from .comparison import FIRST_METRIC, Compared, compared, differing_parameters, metrics, refusals
 from .figures_comparison import costs_figure, exits_figure, losses_figure, run_colours
 from .template import render
-from .wording import counted, fid_text, interval_ends, number, signed
+from .wording import counted, interval_ends, number, record_text, signed
 
 COMPARISONS = Path("data", "08_reporting", "comparisons")  # in the project
 NOISE = ("noise.kind", "noise.timesteps")  # where they differ, a timestep is not the same noise
@@ -113,7 +113,7 @@ def _cell(one: Compared) -> dict[str, str]:
         if one.difference.low == one.difference.high == 0:
             difference, said = "the same", "in every block"
     return {
-        "value": fid_text(one.record),
+        "value": record_text(one.record),
         "cost": f"{number(one.record.gmacs)} GMACs",
         "difference": difference,
         "standing": one.standing,

@@ -23,18 +23,22 @@ SAME_COST = 1.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """difference: FID of `plan` minus FID of `other`, over the same blocks."""
+    """difference, kid_difference: FID and KID of `plan` minus those of `other`, over the same blocks."""
 
     plan: MeasuredPlan
     other: MeasuredPlan
     difference: Interval
+    kid_difference: Interval
 
     @property
     def standing(self) -> Standing:
-        """Of `plan`."""
-        if self.difference.low > 0:
-            return "worse"
-        return "better" if self.difference.high < 0 else "indistinguishable"
+        """Of `plan`, by FID."""
+        return _standing(self.difference)
+
+    @property
+    def kid_standing(self) -> Standing:
+        """Of `plan`, by KID."""
+        return _standing(self.kid_difference)
 
     @property
     def cost_ratio(self) -> float:
@@ -51,13 +55,14 @@ class Control:
 
 @dataclass(frozen=True)
 class Findings:
-    """plans: all evaluated, the baseline first; pick: the recommended plan against the baseline; against_deep: every
-    other plan against the baseline; cheaper: those of them that the pick is chosen from, cheapest first; controls: of
-    every DuoDiff, by its name; rivals: what undoes the pick (`_rivals`).
+    """plans: all evaluated, the baseline first; floor, kid_floor: of FID and of KID; pick: the recommended plan against
+    the baseline; against_deep: every other plan against the baseline; cheaper: those of them that the pick is chosen
+    from, cheapest first; controls: of every DuoDiff, by its name; rivals: what undoes the pick (`_rivals`).
     """
 
     plans: tuple[MeasuredPlan, ...]
     floor: Floor
+    kid_floor: Floor
     verdict: Verdict
     pick: Comparison
     against_deep: tuple[Comparison, ...]
@@ -88,7 +93,7 @@ class Findings:
         return self.floor.n_images == self.baseline.record.n_generated
 
 
-def weigh(plans: Sequence[MeasuredPlan], floor: Floor) -> Findings:
+def weigh(plans: Sequence[MeasuredPlan], floor: Floor, kid_floor: Floor) -> Findings:
     """The findings: the pick is the cheapest of the networks alone and the DuoDiffs that is not credibly worse than
     the baseline. plans as `measured_plans` gives them; floor at the n of the records if it is to compare.
     """
@@ -101,6 +106,7 @@ def weigh(plans: Sequence[MeasuredPlan], floor: Floor) -> Findings:
     return Findings(
         plans=tuple(plans),
         floor=floor,
+        kid_floor=kid_floor,
         verdict=VERDICTS[free.plan.role] if free else "stay with deep",
         pick=pick,
         against_deep=against_deep,
@@ -111,7 +117,14 @@ def weigh(plans: Sequence[MeasuredPlan], floor: Floor) -> Findings:
 
 
 def compare(plan: MeasuredPlan, other: MeasuredPlan) -> Comparison:
-    return Comparison(plan, other, paired_difference(plan.fid_blocks, other.fid_blocks))
+    fid = paired_difference(plan.fid_blocks, other.fid_blocks)
+    return Comparison(plan, other, fid, paired_difference(plan.kid_blocks, other.kid_blocks))
+
+
+def _standing(difference: Interval) -> Standing:
+    if difference.low > 0:
+        return "worse"
+    return "better" if difference.high < 0 else "indistinguishable"
 
 
 def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Control, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .findings import Comparison, Findings
+from .measured import MEMORISATION, METRICS
 from .switches import SwitchRange
 
 
@@ -18,7 +19,14 @@ def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Se
             slug(duodiff): {slug(control.comparison.plan.name): _standing(control.comparison) for control in controls}
             for duodiff, controls in findings.controls.items()
         },
-        "floor": {"mean": findings.floor.mean, "spread": findings.floor.spread, "n_images": findings.floor.n_images},
+        "floor": {
+            "mean": findings.floor.mean,
+            "spread": findings.floor.spread,
+            "kid_mean": findings.kid_floor.mean,
+            "kid_spread": findings.kid_floor.spread,
+            "n_images": findings.floor.n_images,
+        },
+        "memorisation_by_chance": findings.baseline.records["memorisation_pixels"].expected,
         "extractor": {"held_out_accuracy": held_out_accuracy},
         "suggested_switch": {
             slug(switch.label): _present(found=switch.edge is not None, **_switch(switch)) for switch in suggested
@@ -31,8 +39,9 @@ def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Se
 
 def flat_metrics(nested: dict[str, Any]) -> dict[str, float]:
     """The headline of them under names that MLflow takes: "fid/deep_ddim_20", "floor/mean"."""
-    flat = {f"{value}/{plan}": own[value] for plan, own in nested["plans"].items() for value in ("fid", "gmacs")}
-    flat |= {f"floor/{value}": nested["floor"][value] for value in ("mean", "spread")}
+    shown = (*METRICS, "gmacs")
+    flat = {f"{value}/{plan}": own[value] for plan, own in nested["plans"].items() for value in shown}
+    flat |= {f"floor/{value}": nested["floor"][value] for value in ("mean", "spread", "kid_mean", "kid_spread")}
     flat |= {
         f"recommendation/{name}": value for name, value in nested["recommendation"].items() if isinstance(value, float)
     }
@@ -47,11 +56,15 @@ def slug(name: str) -> str:
 def _plan(findings: Findings, name: str) -> dict[str, Any]:
     plan = next(plan for plan in findings.plans if plan.name == name)
     comparison = next((c for c in findings.against_deep if c.plan.name == name), None)
-    record = plan.record
+    record, kid = plan.record, plan.records["kid"]
     own = _present(
         fid=plan.fid,
         fid_low=record.interval_low,
         fid_high=record.interval_high,
+        kid=kid.value,
+        kid_low=kid.interval_low,
+        kid_high=kid.interval_high,
+        **{metric: plan.records[metric].value for metric in MEMORISATION},
         gmacs=plan.gmacs,
         nfe=plan.nfe,
         k=plan.k,

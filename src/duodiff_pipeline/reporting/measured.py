@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -12,14 +13,17 @@ from ..errors import InputError
 from ..metrics.records import MetricRecord, require_comparable
 
 BYTES_PER_PARAMETER = 4
+MEMORISATION = ("memorisation_features", "memorisation_pixels")
+METRICS = ("fid", "kid", *MEMORISATION)
 
 
 @dataclass(frozen=True)
 class MeasuredPlan:
-    """An evaluated plan with its metric record, seed blocks and measured time.
+    """An evaluated plan with its metric records, seed blocks and measured time.
 
     role: deep, shallow, duodiff, adadiff or control; runs: who serves how many evaluations, noise to data; switches:
-    the number of evaluations before each edge; fid_blocks: FID in every seed block, in the order of record.seeds;
+    the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID in every seed
+    block, in the order of the records' seeds;
     speed_up: against the baseline, median over blocks, low and high being the extremes.
     """
 
@@ -34,12 +38,18 @@ class MeasuredPlan:
     switches: tuple[int, ...]
     resident_parameters: int
     training_gmacs: float
-    record: MetricRecord
+    records: Mapping[str, MetricRecord]
     fid_blocks: tuple[float, ...]
+    kid_blocks: tuple[float, ...]
     seconds_per_image: float
     speed_up: float
     speed_up_low: float
     speed_up_high: float
+
+    @property
+    def record(self) -> MetricRecord:
+        """Of FID."""
+        return self.records["fid"]
 
     @property
     def fid(self) -> float:
@@ -55,6 +65,12 @@ class MeasuredPlan:
         return self.switches[0] if len(self.switches) == 1 else None
 
     @property
+    def memorises(self) -> bool:
+        """Whether a whole interval of the samples nearer to training than to held-out images lies above chance."""
+        found = [self.records[metric] for metric in MEMORISATION]
+        return any(record.interval_low > (record.expected or 0) for record in found)
+
+    @property
     def resident_mb(self) -> float:
         """Megabytes (1e6 bytes) of all networks it needs, at 4 bytes a parameter."""
         return self.resident_parameters * BYTES_PER_PARAMETER / 1e6
@@ -63,22 +79,22 @@ class MeasuredPlan:
 def measured_plans(
     records: Sequence[Mapping[str, Any]],
     evaluated: Sequence[Mapping[str, Any]],
-    fid_blocks: pd.DataFrame,
+    seed_blocks: pd.DataFrame,
     timings: Mapping[str, Any],
 ) -> tuple[MeasuredPlan, ...]:
     """All evaluated plans in their order, the baseline first.
 
-    Raises InputError where a plan lacks its record, a seed block or its seconds, and where plans do not compare.
+    Raises InputError where a plan lacks a record, a seed block or its seconds, and where plans do not compare.
     """
-    own_records = {record.denoiser: record for record in map(_record, records)}
-    fids = {(row["plan"], row["seed"]): row["fid"] for row in fid_blocks.to_dict("records")}
-    plans = [_measured(described, own_records, fids, timings["sampling"]) for described in evaluated]
+    own_records = {(record.denoiser, record.name): record for record in map(_record, records)}
+    blocks = {(row["plan"], row["seed"]): row for row in seed_blocks.to_dict("records")}
+    plans = [_measured(described, own_records, blocks, timings["sampling"]) for described in evaluated]
     if not plans or plans[0].role != "deep":
         raise InputError("evaluated_plans: the first plan must be the baseline, of role deep")
     if "shallow" not in {plan.role for plan in plans}:
         raise InputError("evaluated_plans: none has the role shallow, which the baseline is held against")
-    for plan in plans[1:]:
-        _require_same_blocks(plans[0].record, plan.record)
+    for plan, metric in product(plans[1:], METRICS):
+        _require_same_blocks(plans[0].records[metric], plan.records[metric])
     return tuple(plans)
 
 
@@ -87,8 +103,8 @@ def _record(raw: Mapping[str, Any]) -> MetricRecord:
         return MetricRecord.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the record"
-        raise InputError(f"records: {raw.get('denoiser', 'a record')}: {where}: {first['msg']}") from None
+        where, what = ".".join(map(str, first["loc"])) or "the record", first["msg"].removeprefix("Value error, ")
+        raise InputError(f"records: {raw.get('denoiser', 'a record')}: {where}: {what}") from None
 
 
 def _require_same_blocks(baseline: MetricRecord, other: MetricRecord) -> None:
@@ -103,19 +119,20 @@ def _require_same_blocks(baseline: MetricRecord, other: MetricRecord) -> None:
 
 def _measured(
     described: Mapping[str, Any],
-    records: Mapping[str, MetricRecord],
-    fids: Mapping[Any, Any],
+    records: Mapping[tuple[str, str], MetricRecord],
+    blocks: Mapping[Any, Any],
     sampling: Mapping[str, Any],
 ) -> MeasuredPlan:
     name = described["name"]
-    if name not in records:
-        raise InputError(f"records: none is of the evaluated plan {name!r}")
+    for metric in METRICS:
+        if (name, metric) not in records:
+            raise InputError(f"records: no {metric} of the evaluated plan {name!r}")
     if name not in sampling:
         raise InputError(f"timings: no seconds of the evaluated plan {name!r}")
-    record = records[name]
-    missing = [seed for seed in record.seeds if (name, seed) not in fids]
+    seeds = records[name, "fid"].seeds
+    missing = [seed for seed in seeds if (name, seed) not in blocks]
     if missing:
-        raise InputError(f"fid_blocks: {name!r} lacks the seeds {missing}")
+        raise InputError(f"seed_blocks: {name!r} lacks the seeds {missing}")
     copied = ("role", "runs", "exit_threshold", "nfe", "resident_parameters", "training_gmacs")
     return MeasuredPlan(
         name=name,
@@ -124,7 +141,8 @@ def _measured(
         edges=tuple(described["edges"]),
         serves=tuple(described["serves"]),
         switches=tuple(described["switches"]),
-        record=record,
-        fid_blocks=tuple(float(fids[name, seed]) for seed in record.seeds),
+        records={metric: records[name, metric] for metric in METRICS},
+        fid_blocks=tuple(float(blocks[name, seed]["fid"]) for seed in seeds),
+        kid_blocks=tuple(float(blocks[name, seed]["kid"]) for seed in seeds),
         **sampling[name],
     )

@@ -20,15 +20,16 @@ from ..diffusion.noise import NoiseSchedule
 from ..diffusion.stages import StageSchedule
 from ..images.pack import ImagePack
 from ..images.pixels import grid_hwc
+from ..metrics.intervals import Interval
 from .figures_noise import edges_figure, exit_statistics_figure
 from .figures_results import cost_figure, seconds_figure, switch_figure, training_figure
-from .findings import Comparison, Control, Findings
-from .measured import MeasuredPlan
+from .findings import Control, Findings
+from .measured import MEMORISATION, MeasuredPlan
 from .statements import answers, caveats, exits, headline, named_rightly, reasons
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
 from .template import render
-from .wording import counted, fid_text, interval_ends, number, percent, signed, spread_text
+from .wording import counted, interval_ends, number, percent, record_text, share_text, signed, spread_text
 
 GRID_COLUMNS = 5
 
@@ -105,6 +106,8 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "floor": findings.floor,
         "floor_text": spread_text(findings.floor.mean, findings.floor.spread),
         "floor_compares": findings.floor_compares,
+        "kid_floor_text": spread_text(findings.kid_floor.mean, findings.kid_floor.spread),
+        "by_chance": findings.baseline.records["memorisation_pixels"],
         "record": findings.baseline.record,
         "extractor": data.extractor,
         "named_rightly": named_rightly(data.extractor),
@@ -168,14 +171,14 @@ def _control_row(control: Control) -> dict[str, str]:
         "what": control.what,
         "plan": comparison.plan.name,
         "cost": percent(comparison.cost_ratio),
-        "fid": _unbroken(fid_text(comparison.plan.record)),
-        "difference": _difference(comparison),
+        "fid": _unbroken(record_text(comparison.plan.record)),
+        "difference": _difference(comparison.difference),
         "standing": comparison.standing,
     }
 
 
-def _difference(comparison: Comparison) -> str:
-    return _unbroken(f"{signed(comparison.difference)} ({interval_ends(comparison.difference)})")
+def _difference(difference: Interval) -> str:
+    return _unbroken(f"{signed(difference)} ({interval_ends(difference)})")
 
 
 def _unbroken(text: str) -> str:
@@ -199,9 +202,14 @@ def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
         "speed_up": _unbroken(f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})")
         if comparison
         else "1",
-        "fid": _unbroken(fid_text(plan.record)),
-        "difference": _difference(comparison) if comparison else "baseline",
+        "fid": _unbroken(record_text(plan.record)),
+        "difference": _difference(comparison.difference) if comparison else "baseline",
         "standing": comparison.standing if comparison else "",
+        "kid": _unbroken(record_text(plan.records["kid"])),
+        "kid_difference": _difference(comparison.kid_difference) if comparison else "baseline",
+        "kid_standing": comparison.kid_standing if comparison else "",
+        **{metric: _unbroken(share_text(plan.records[metric])) for metric in MEMORISATION},
+        "copies": "more than by chance" if plan.memorises else "no sign of it",
         "resident": number(plan.resident_mb),
         "training": number(plan.training_gmacs),
     }
@@ -234,7 +242,7 @@ def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
         {
             "name": plan.name,
             "image": png_uri(data.sample_grids[plan.name]),
-            "fid": fid_text(plan.record),
+            "fid": record_text(plan.record),
             "gmacs": number(plan.gmacs),
             "colour": ROLES[plan.role].colour,
         }

@@ -11,7 +11,7 @@ import pandas as pd
 from ..config import Backbone, Parameters
 from ..metrics.intervals import CONFIDENCE
 from .findings import SAME_COST, Comparison, Control, Findings
-from .measured import BYTES_PER_PARAMETER, MeasuredPlan
+from .measured import BYTES_PER_PARAMETER, MEMORISATION, MeasuredPlan
 from .switches import SwitchRange, evaluated_switches
 from .wording import (
     MINUS,
@@ -148,6 +148,13 @@ def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
     if findings.pick.standing == "indistinguishable" and findings.verdict != "stay with deep":
         worst = f"may still cost up to {findings.pick.difference.high:.2g} FID"
         found.append(f"Not credibly worse is not equal: at {CONFIDENCE:.0%} confidence the recommendation {worst}.")
+    pick = findings.pick
+    if pick.kid_standing == "worse" and pick.standing != "worse":
+        by_kid = f"{pick.plan.name} is credibly worse than {pick.other.name}, {difference_text(pick.kid_difference)}"
+        found.append(f"KID contradicts FID: by KID {by_kid}.")
+    memorising = [plan for plan in findings.plans if plan.memorises]
+    if memorising:
+        found.append(_memorising(memorising, len(findings.plans)))
     plan = findings.pick.plan
     if plan is not findings.baseline and plan.speed_up_low <= 1:
         clock = (
@@ -155,6 +162,21 @@ def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
         )
         found.append(f"The saving does not show by the clock: measured, the recommendation is {clock}.")
     return list(dict.fromkeys(found))
+
+
+def _memorising(plans: Sequence[MeasuredPlan], of: int) -> str:
+    """What speaks for copies, with the plan that shows most of them."""
+    most, metric = max(
+        ((plan, metric) for plan in plans for metric in MEMORISATION),
+        key=lambda found: found[0].records[found[1]].interval_low,
+    )
+    record = most.records[metric]
+    seen = metric.removeprefix("memorisation_")
+    nearer = (
+        f"{percent(record.value)} of the images of {most.name} in {seen}, {percent(record.expected or 0)} by chance"
+    )
+    who = f"{len(plans)} of {of} plans draw images credibly nearer to training than to held-out ones"
+    return f"Copies: {who} (most: {nearer}). FID and KID reward that."
 
 
 def exits(summary: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from .findings import Findings
 from .statements import headline, reasons
-from .wording import fid_text, number, spread_text
+from .wording import number, record_text, spread_text
 
 WIDTH = 110
 WIDEST = 200  # of the table: names of plans stay whole
@@ -26,7 +26,7 @@ def summary(findings: Findings, paths: Mapping[str, str]) -> str:
             if plan is findings.baseline
             else f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})"
         )
-        table.add_row(plan.name, number(plan.gmacs), number(plan.seconds_per_image), speed_up, fid_text(plan.record))
+        table.add_row(plan.name, number(plan.gmacs), number(plan.seconds_per_image), speed_up, record_text(plan.record))
     floor = findings.floor
     n = "" if findings.floor_compares else f" at another n, {floor.n_images}"
     table.add_row(f"floor: real images{n}", "", "", "", spread_text(floor.mean, floor.spread))

@@ -21,10 +21,16 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if abs(share) >= 0.1 or share == 0 else f"{share:.1%}"
 
 
-def fid_text(record: MetricRecord) -> str:
+def record_text(record: MetricRecord) -> str:
     """Value and 95% interval with the decimals that the interval bears: 8.5 (7.5 to 9.5)."""
     places = _places(record.interval_high - record.interval_low)
-    return f"{record.value:.{places}f} ({record.interval_low:.{places}f} to {record.interval_high:.{places}f})"
+    text = f"{record.value:.{places}f} ({record.interval_low:.{places}f} to {record.interval_high:.{places}f})"
+    return text.replace("-", MINUS)
+
+
+def share_text(record: MetricRecord) -> str:
+    """A share and its 95% interval: 67.1% (65.0% to 69.2%)."""
+    return f"{record.value:.1%} ({record.interval_low:.1%} to {record.interval_high:.1%})"
 
 
 def difference_text(difference: Interval) -> str:
@@ -35,7 +41,7 @@ def difference_text(difference: Interval) -> str:
 def spread_text(mean: float, spread: float) -> str:
     """With two digits of the spread: 2.33 ± 0.60."""
     places = _places(2 * spread)
-    return f"{mean:.{places}f} ± {spread:.{places}f}"
+    return f"{mean:.{places}f} ± {spread:.{places}f}".replace("-", MINUS)
 
 
 def signed(difference: Interval) -> str:
@@ -69,4 +75,4 @@ def _signed(value: float, places: int) -> str:
 
 def _places(width: float) -> int:
     """Decimals that show two digits of half an interval's width."""
-    return min(4, max(1, 1 - math.floor(math.log10(width / 2)))) if width > 0 else 1
+    return min(6, max(1, 1 - math.floor(math.log10(width / 2)))) if width > 0 else 1

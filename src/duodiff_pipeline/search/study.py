@@ -1,6 +1,7 @@
 """The Optuna study: two objectives, kept in a journal file, resumable and repeatable trial by trial."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..diffusion.random import keyed_generator
 from ..errors import InputError
+from ..files import writing
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,10 @@ def run_study(
 
     A study that was killed, wherever, and goes on proposes what it would have proposed (`_KeyedSampler`); a trial that
     was killed is run again under its own number.
-    Raises InputError, naming the trial, where what it measured is not finite.
+    Raises InputError where a trial's measurement is not finite, naming it, and where the journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    storage = _open(folder / "journal.log")
     study = optuna.create_study(
         storage=storage,
         sampler=_KeyedSampler(seed),
@@ -57,6 +59,32 @@ def run_study(
         study.tell(trial, objectives)
         logger.info("trial %d of %d: FID %.2f, %.3f GMACs an image", trial.number + 1, n_trials, *objectives)
     return [t for t in study.trials if t.state == TrialState.COMPLETE][:n_trials]
+
+
+class _Journal(JournalFileBackend):
+    """A journal file of whole lines.
+
+    What a killed process, or one that ran out of space, had begun to write is taken back: Optuna would write on there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+                os.truncate(path, content.rfind(b"\n") + 1)
+            super().__init__(str(path))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with writing(self.path):
+            super().append_logs(logs)
+
+
+def _open(path: Path) -> JournalStorage:
+    journal = _Journal(path)
+    try:
+        return JournalStorage(journal)  # reads what is there
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path} is damaged: delete it; the search begins anew with what it has measured") from error
 
 
 def _count(study: optuna.Study, state: TrialState) -> int:

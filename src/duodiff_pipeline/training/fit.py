@@ -1,8 +1,11 @@
 """Running a training with Lightning's Trainer: devices, precision, checkpoints, progress, resuming."""
 
 import logging
+import math
+import pickle
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
@@ -21,6 +25,8 @@ from .batches import StepBatches
 from .modules import NoiseTraining
 
 logger = logging.getLogger(__name__)
+
+_MADE_BY_LIGHTNING = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step"}
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,13 @@ def fit(
     """Train `module` for `len(batches)` steps, going on from the newest checkpoint in `folder` if there is one.
 
     draw: makes a grid of sample images (N, C, H, W) uint8 from the averaged weights, shown to the observer.
-    Raises InputError, naming the step, where the loss is not finite.
+    Raises InputError, naming the step, where loss or weights are not finite, and where this machine lacks the hardware.
     """
-    watch = _Watch(observer, observe_every_steps, len(batches), draw)
+    watch = _Watch(observer, observe_every_steps, len(batches), draw, folder, checkpoint_every_steps)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and loggers that does not apply here
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        trainer = lightning.Trainer(
+        trainer = _trainer(
             accelerator=hardware.accelerator,
             devices=hardware.devices,
             precision=hardware.precision,
@@ -92,22 +98,50 @@ def fit(
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        newest = max(folder.glob("*.ckpt"), key=lambda path: int(path.stem), default=None)
-        trainer.fit(module, _Steps(batches), ckpt_path=newest, weights_only=True)
+        trainer.fit(module, _Steps(batches), ckpt_path=next(reversed(_checkpoints(folder)), None), weights_only=True)
     return Fitted(watch.losses, watch.seconds, watch.first_step)
+
+
+def _trainer(**options: Any) -> lightning.Trainer:
+    """Raises InputError where this machine has no such accelerator, or no such precision on it."""
+    try:
+        trainer = lightning.Trainer(**options)
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"hardware: {' '.join(str(error).split())}") from error
+    if trainer.precision != options["precision"]:  # Lightning takes another one, with a warning
+        raise InputError(f"hardware: this accelerator has no precision {options['precision']}, but {trainer.precision}")
+    return trainer
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Those of a training, which are named by their steps; the newest last."""
+    return sorted((path for path in folder.glob("*.ckpt") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, the newest alone.
 
-    Lightning's own are moved from another file system, if need be, and one that was resumed from stays for ever.
+    Lightning's own are moved from another file system, if need be, and one that was resumed from stays for ever. What
+    was damaged is noticed before it is loaded, and nothing in it is executed: only tensors and plain values load.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with whole_file(Path(path)) as beside:
-            torch.save(checkpoint, beside)
-        for older in set(Path(path).parent.glob("*.ckpt")) - {Path(path)}:
+        with whole_file(Path(path)) as beside, beside.open("wb") as file:  # by a path, torch loses why it fails
+            torch.save(checkpoint, file)
+        for older in _checkpoints(Path(path).parent)[:-1]:
             older.unlink()
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Raises InputError, naming the file, where it is damaged or none that a training made."""
+        try:
+            with zipfile.ZipFile(path) as archive:
+                intact = archive.testzip() is None  # torch itself does not look at the check sums
+            checkpoint = super().load_checkpoint(path, *arguments, **options) if intact else None
+        except (OSError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
+            checkpoint = None
+        if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _MADE_BY_LIGHTNING:
+            raise InputError(f"{path} is damaged or no checkpoint of this training: delete it, and it begins anew")
+        return checkpoint
 
 
 class _Steps(lightning.LightningDataModule):
@@ -140,12 +174,22 @@ class _StepsLeft(Sampler[int]):
 
 
 class _Watch(Callback):
-    """Logs the mean loss, the time left and sample grids, and stops at a loss that is not finite."""
+    """Logs the mean loss, the time left and sample grids, and stops at a loss that is not finite.
+
+    So it does before weights that are not finite are kept: the loss shows them only at the next step.
+    """
 
     def __init__(
-        self, observer: Observer, every_steps: int, steps: int, draw: Callable[[nn.Module], Tensor] | None
+        self,
+        observer: Observer,
+        every_steps: int,
+        steps: int,
+        draw: Callable[[nn.Module], Tensor] | None,
+        folder: Path,
+        checkpoint_every_steps: int,
     ) -> None:
         self.observer, self.every_steps, self.steps, self.draw = observer, every_steps, steps, draw
+        self.folder, self.checkpoint_every_steps = folder, checkpoint_every_steps
         self.losses: list[tuple[int, float]] = []
         self.first_step = 0
         self._sum, self._count = 0.0, 0
@@ -174,11 +218,11 @@ class _Watch(Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step, loss = trainer.global_step, float(outputs["loss"])
-        if not torch.isfinite(outputs["loss"]):
-            raise InputError(
-                f"the loss is {loss} at training step {step}: lower the learning rate; "
-                "the last checkpoint before it is kept"
-            )
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss} at training step {step}")
+        kept = step % self.checkpoint_every_steps == 0 or step == self.steps
+        if kept and not all(bool(weights.isfinite().all()) for weights in pl_module.raw.parameters()):
+            raise self._diverged(f"the weights are not finite after training step {step}")
         self._sum, self._count = self._sum + loss, self._count + 1
         if step % self.every_steps and step != self.steps:
             return
@@ -189,3 +233,8 @@ class _Watch(Callback):
         self.observer.log_metrics({"loss": self.losses[-1][1]}, step)
         if self.draw is not None:
             self.observer.log_images("samples", self.draw(pl_module.ema.module), step)
+
+    def _diverged(self, what: str) -> InputError:
+        newest = next(reversed(_checkpoints(self.folder)), None)
+        kept = f"{newest} keeps the weights of step {newest.stem}" if newest else "no weights had been kept yet"
+        return InputError(f"{what}: lower the learning rate; {kept}")

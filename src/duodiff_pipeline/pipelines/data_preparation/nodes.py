@@ -10,7 +10,7 @@ from ...images.decoding import read_images, require_sizes
 from ...images.digits import read_digits
 from ...images.folder import find_images
 from ...images.idx import read_idx_split
-from ...images.pack import ImagePack, require_images
+from ...images.pack import ImagePack, require_images, require_same_shape
 from ...images.split import stratified_split
 from ...workdir import WorkDir
 
@@ -34,6 +34,7 @@ def prepare_images(settings: DataPreparation, seed: int, work_folder: Path) -> t
     for images, labels in splits.values():
         require_images(images, labels, settings.source)
     train, held_out = (ImagePack(*splits[split], settings.source, split, transform) for split in SPLITS)
+    require_same_shape(train, held_out)
     return train, held_out
 
 

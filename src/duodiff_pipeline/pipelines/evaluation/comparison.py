@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from ...config import Evaluation
 from ...diffusion.noise import NoiseSchedule
-from ...diffusion.solvers import Solver
+from ...diffusion.solvers import Solver, SolverName
 from ...diffusion.stages import StageSchedule
+from ...errors import InputError
 from ...networks.controls import plan_name, reversed_order, throughout
 from ...networks.plans import NetworkBank, SamplingPlan, single
 
@@ -37,7 +40,7 @@ def evaluated_plans(
         EvaluatedPlan(single(plan_name("deep", base), last, base, noise), "deep"),
         EvaluatedPlan(single(plan_name("shallow", base), first, base, noise), "shallow"),
     ]
-    for choice in chosen:
+    for choice in _checked(chosen):
         solver = Solver(choice["solver"], choice["steps"])
         schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
         duodiff, named = SamplingPlan("", solver, schedule), schedule.serves not in plain
@@ -58,3 +61,23 @@ def evaluated_plans(
         plan = evaluated.plan
         once.setdefault((plan.solver, plan.runs, plan.exit_threshold), evaluated)
     return list(once.values())
+
+
+class _Chosen(BaseModel):
+    """What is needed of a chosen schedule."""
+
+    solver: SolverName
+    steps: int
+    edges: tuple[float, ...]
+    serves: tuple[str, ...]
+
+
+def _checked(chosen: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """As given; raises InputError where something is missing or mistyped, for people edit this file by hand."""
+    try:
+        TypeAdapter(list[_Chosen]).validate_python(chosen)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise InputError(f"chosen_schedules: {where}{first['msg']}, not {first['input']!r}") from None
+    return chosen

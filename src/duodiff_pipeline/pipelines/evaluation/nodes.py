@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from ...diffusion.solvers import CONVENTIONS
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
-from ...metrics.intervals import block_interval
+from ...metrics.intervals import Interval, block_interval
+from ...metrics.memorisation import Nearness, memorisation_interval, share_by_chance
+from ...metrics.real_images import RealImages
 from ...metrics.records import MetricRecord, few_images_warnings
 from ...metrics.reference import ReferenceStatistics
 from ...networks.files import StoredNetwork
@@ -60,10 +63,11 @@ def measure_plans(
     extractor: FeatureClassifier,
     reference: ReferenceStatistics,
     train: ImagePack,
+    held_out: ImagePack,
     work_folder: Path,
     **stored: Any,
 ) -> tuple[pd.DataFrame, dict[str, list[float]], dict[str, Tensor]]:
-    """FID and cost of every plan in every seed block, the seconds an image in each, and a sample grid a plan.
+    """Every metric and the cost of every plan in every seed block, the seconds an image in each, a sample grid a plan.
 
     The plans take turns within a block, so that a machine that slows down slows all of them.
     """
@@ -77,7 +81,9 @@ def measure_plans(
         "sampling": sampling.model_dump(),
         "hardware": hardware.model_dump(),
     }
-    work = WorkDir(work_folder, "evaluation", parameters, {"reference": reference.sha256}, CODE)
+    inputs = {"reference": reference.sha256, "train": train.sha256}  # that of the reference covers the held-out images
+    work = WorkDir(work_folder, "evaluation", parameters, inputs, CODE)
+    real = RealImages(extractor, train.images, held_out.images)
     plans = [SamplingPlan.from_dict(described) for described in evaluated]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     keys = {plan.name: _key(plan, networks) for plan in plans}
@@ -102,21 +108,14 @@ def measure_plans(
                 save_tensors(grid_file, GRID, {}, {"images": measured.images[: settings.grid_images].clone()})
                 return {
                     "fid": measured.fid,
+                    **real.judge(measured),
                     "gmacs": measured.trace.gmacs_per_image,
                     "seconds": measured.seconds_per_image,
                 }
 
-            values = work.remember(key, measure)
-            rows.append(
-                {
-                    "plan": plan.name,
-                    "role": described["role"],
-                    "seed": seed,
-                    "fid": values["fid"],
-                    "gmacs": values["gmacs"],
-                }
-            )
-            seconds[plan.name].append(values["seconds"])
+            values = work.remember(key, measure, grid_file)
+            seconds[plan.name].append(values.pop("seconds"))
+            rows.append({"plan": plan.name, "role": described["role"], "seed": seed, **values})
             if plan.name not in grids:
                 grids[plan.name] = load_tensors(grid_file, GRID)[1]["images"]
     return pd.DataFrame(rows), seconds, grids
@@ -129,25 +128,37 @@ def make_records(
     sampling: Sampling,
     extractor: FeatureClassifier,
     reference: ReferenceStatistics,
+    train: ImagePack,
+    held_out: ImagePack,
 ) -> list[dict[str, Any]]:
-    """One metric record a plan."""
-    n_reference = reference.statistics.n_images
-    n_generated = settings.images or n_reference
+    """One metric record a plan and metric."""
+    n_generated = settings.images or reference.statistics.n_images
+    few = few_images_warnings(n_generated, reference.statistics.n_images, reference.statistics.n_features)
+    by_features = {"extractor": extractor.name, "extractor_sha256": extractor.sha256}
+    against_held_out = {"n_reference": len(held_out), "reference_sha256": reference.sha256}
+    against_both = {
+        "n_reference": len(train) + len(held_out),
+        "reference_sha256": sha256_of_json([train.sha256, held_out.sha256]),
+        "expected": share_by_chance(len(train), len(held_out)),
+    }
+    measured_by: dict[str, dict[str, Any]] = {
+        "fid": {**by_features, **against_held_out, "warnings": few},
+        "kid": {**by_features, **against_held_out},
+        "memorisation_features": {**by_features, **against_both},
+        "memorisation_pixels": {"extractor": "pixels", "extractor_sha256": None, **against_both},
+    }
     records = []
-    for described in evaluated:
+    for described, (metric, how) in product(evaluated, measured_by.items()):
         own = blocks[blocks["plan"] == described["name"]]
-        interval = block_interval(own["fid"].tolist())
+        interval = _interval(own, metric, len(train), len(held_out))
         record = MetricRecord(
-            name="fid",
+            name=metric,
             value=interval.value,
             interval_low=interval.low,
             interval_high=interval.high,
             interval_method=interval.method,
             n_generated=n_generated,
-            n_reference=n_reference,
-            extractor=extractor.name,
-            extractor_sha256=extractor.sha256,
-            reference_sha256=reference.sha256,
+            **how,
             denoiser=described["name"],
             edges=described["edges"],
             solver=SamplingPlan.from_dict(described).solver.label,
@@ -159,7 +170,6 @@ def make_records(
             micro_batch_images=sampling.micro_batch_images,
             weights=described["weights"],
             seeds=settings.seeds,
-            warnings=few_images_warnings(n_generated, n_reference, reference.statistics.n_features),
         )
         records.append(record.model_dump(mode="json"))
     return records
@@ -182,6 +192,16 @@ def summarise_timings(
         }
     by_network = _by_name(training, "seconds_")
     return {"sampling": sampling, "training_seconds": {name: value["seconds"] for name, value in by_network.items()}}
+
+
+def _interval(blocks: pd.DataFrame, metric: str, n_train: int, n_held_out: int) -> Interval:
+    """Of one metric of one plan."""
+    values = blocks[metric].tolist()
+    seen = metric.removeprefix("memorisation_")
+    if seen == metric:
+        return block_interval(values)
+    nearness = [Nearness(*block) for block in zip(values, blocks[f"same_nearest_{seen}"], strict=True)]
+    return memorisation_interval(nearness, n_train, n_held_out)
 
 
 def _by_name(stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:

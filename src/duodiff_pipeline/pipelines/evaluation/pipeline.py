@@ -11,6 +11,7 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
     seconds = {f"seconds_{name}": f"{name}.training_seconds" for name in names}
     settings = {"settings": "params:evaluation", "early_exit": "params:early_exit", "noise": "params:noise"}
     meter = {"sampling": "params:sampling", "extractor": "extractor", "reference": "reference"}
+    meter |= {"train": "train_images", "held_out": "held_out_images"}
     return Pipeline(
         [
             Node(
@@ -23,17 +24,16 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
                 {
                     "evaluated": "evaluated_plans",
                     "hardware": "params:hardware",
-                    "train": "train_images",
                     "work_folder": "work_folder",
                     **settings,
                     **meter,
                     **networks,
                 },
-                ["fid_blocks", "block_seconds", "sample_grids"],
+                ["seed_blocks", "block_seconds", "sample_grids"],
             ),
             Node(
                 make_records,
-                {"evaluated": "evaluated_plans", "blocks": "fid_blocks", "settings": "params:evaluation", **meter},
+                {"evaluated": "evaluated_plans", "blocks": "seed_blocks", "settings": "params:evaluation", **meter},
                 "records",
             ),
             Node(summarise_timings, {"evaluated": "evaluated_plans", "seconds": "block_seconds", **seconds}, "timings"),

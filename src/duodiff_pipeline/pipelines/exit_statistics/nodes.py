@@ -14,6 +14,7 @@ from ...diffusion.stages import StageSchedule
 from ...images.pack import ImagePack
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
+from ...tables import load_table, save_table
 from ...workdir import WorkDir
 from ..measuring import sampling_device
 
@@ -61,9 +62,9 @@ def collect_exits(
         return table.reset_index().assign(timestep=lambda rows: trace.timesteps[rows["evaluation"]])
 
     def collect(path: Path) -> None:
-        pd.concat(map(exits_at, settings.thresholds), ignore_index=True).to_parquet(path, index=False)
+        save_table(path, pd.concat(map(exits_at, settings.thresholds), ignore_index=True))
 
-    return pd.read_parquet(work.keep("exit_table.parquet", collect))
+    return load_table(work.keep("exit_table.parquet", collect))
 
 
 def find_change_points(exit_table: pd.DataFrame, settings: ExitStatistics) -> list[dict[str, Any]]:

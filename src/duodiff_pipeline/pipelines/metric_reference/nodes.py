@@ -1,17 +1,21 @@
 """The feature extractor, the statistics that generated images are held against, and the floor."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config import HardwareSettings, MetricReference
 from ...images.pack import ImagePack
 from ...metrics.classifier import ClassifierConfig, FeatureClassifier, accuracy, train_classifier
 from ...metrics.extractor import extract_features
-from ...metrics.frechet import GaussianStatistics
+from ...metrics.frechet import GaussianStatistics, frechet_distance
+from ...metrics.kernel_distance import KernelSample, kernel_distance
 from ...metrics.measure import FEATURE_BATCH_IMAGES
 from ...metrics.quarter_turns import QuarterTurns
 from ...metrics.reference import ReferenceStatistics, floor
@@ -66,10 +70,26 @@ def reference_statistics(extractor: FeatureClassifier, held_out: ImagePack) -> R
 
 
 def measure_floor(
-    extractor: FeatureClassifier, train: ImagePack, reference: ReferenceStatistics, settings: MetricReference, seed: int
+    extractor: FeatureClassifier,
+    train: ImagePack,
+    held_out: ImagePack,
+    reference: ReferenceStatistics,
+    settings: MetricReference,
+    seed: int,
 ) -> dict[str, Any]:
-    """The FID of as many real training images as are held out (or all of them, where there are fewer)."""
+    """FID and KID of as many real training images as are held out (or all of them, where there are fewer)."""
     features = extract_features(extractor, train.images, FEATURE_BATCH_IMAGES)
-    n = min(reference.statistics.n_images, len(train))
-    measured = floor(features, reference, n, settings.floor_repeats, seed)
-    return {**asdict(measured), "mean": measured.mean, "spread": measured.spread}
+    held_out_sample = KernelSample.from_features(extract_features(extractor, held_out.images, FEATURE_BATCH_IMAGES))
+    n = min(len(held_out), len(train))
+
+    def fid(drawn: NDArray[np.floating]) -> float:
+        return frechet_distance(GaussianStatistics.from_features(drawn), reference.statistics)
+
+    def kid(drawn: NDArray[np.floating]) -> float:
+        return kernel_distance(KernelSample.from_features(drawn), held_out_sample)
+
+    def measured(distance: Callable[[NDArray[np.floating]], float]) -> dict[str, Any]:
+        found = floor(features, distance, n, settings.floor_repeats, seed)
+        return {**asdict(found), "mean": found.mean, "spread": found.spread}
+
+    return {"fid": measured(fid), "kid": measured(kid)}

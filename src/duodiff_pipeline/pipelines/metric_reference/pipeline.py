@@ -14,6 +14,6 @@ def create_pipeline() -> Pipeline:
                 ["extractor", "extractor_accuracy"],
             ),
             Node(reference_statistics, ["extractor", "held_out_images"], "reference"),
-            Node(measure_floor, ["extractor", "train_images", "reference", *settings], "floor"),
+            Node(measure_floor, ["extractor", "train_images", "held_out_images", "reference", *settings], "floor"),
         ]
     )

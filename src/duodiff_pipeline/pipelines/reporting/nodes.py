@@ -16,13 +16,14 @@ from ...reporting.measured import measured_plans
 def weigh_measurements(
     records: list[dict[str, Any]],
     evaluated: list[dict[str, Any]],
-    fid_blocks: pd.DataFrame,
+    seed_blocks: pd.DataFrame,
     timings: dict[str, Any],
     floor: dict[str, Any],
 ) -> Findings:
     """What the evaluation says."""
-    plans = measured_plans(records, evaluated, fid_blocks, timings)
-    return weigh(plans, Floor(tuple(floor["values"]), floor["n_images"]))
+    plans = measured_plans(records, evaluated, seed_blocks, timings)
+    fid, kid = (Floor(tuple(floor[metric]["values"]), floor[metric]["n_images"]) for metric in ("fid", "kid"))
+    return weigh(plans, fid, kid)
 
 
 def make_metrics(

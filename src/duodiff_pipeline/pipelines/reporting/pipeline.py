@@ -11,7 +11,7 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
     same_name = ("candidate_edges", "similarity_curves", "trials", "environment", "runtime_params", "parameters")
     return Pipeline(
         [
-            Node(weigh_measurements, ["records", "evaluated_plans", "fid_blocks", "timings", "floor"], "findings"),
+            Node(weigh_measurements, ["records", "evaluated_plans", "seed_blocks", "timings", "floor"], "findings"),
             Node(make_metrics, {"findings": "findings", "noise": "params:noise", **exits}, "metrics"),
             Node(
                 make_report,

@@ -10,6 +10,7 @@ from ...config import Backbone, HardwareSettings, Noise, Training
 from ...diffusion.random import keyed_torch_generator
 from ...diffusion.sampling import sample
 from ...diffusion.solvers import Solver
+from ...errors import InputError
 from ...images.pack import ImagePack
 from ...images.pixels import to_uint8
 from ...networks.files import NetworkHeader, StoredNetwork
@@ -32,7 +33,10 @@ def train_backbone(
 
     channels, size, _ = train.shape_chw
     schedule = noise.schedule()
-    config = backbone.architecture(size, channels, predicts=training.predicts, noise=schedule)
+    try:
+        config = backbone.architecture(size, channels, predicts=training.predicts, noise=schedule)
+    except InputError as error:
+        raise InputError(f"backbones.{name}: {error}") from error
     network = UViT(config)
     network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
 

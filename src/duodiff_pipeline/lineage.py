@@ -1,0 +1,71 @@
+"""Whether what a run reads belongs together: files say what they were made from, and may be left from before."""
+
+from typing import Any
+
+from .config import Parameters
+from .errors import InputError
+from .images.pack import ImagePack
+from .metrics.classifier import FeatureClassifier
+from .metrics.reference import ReferenceStatistics
+from .networks.files import StoredNetwork
+
+ARCHITECTURE = ("patch", "width", "depth", "heads")
+EXITS = "early_exits"
+
+
+class Lineage:
+    """What the datasets of one run have said so far; parameters: of that run."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._said: dict[str, tuple[str, str]] = {}
+
+    def see(self, name: str, data: Any) -> None:
+        """Raises InputError where the dataset of this name does not fit the parameters or what was seen before it."""
+        if isinstance(data, StoredNetwork):
+            self._require_architecture(name, data)
+        for what, value in _made_from(name, data).items():
+            before, other = self._said.setdefault(what, (value, name))
+            if value != before:
+                raise InputError(
+                    f"{' and '.join(sorted((name, other)))} do not belong together, for their {what} differ: "
+                    "run the pipelines that make them again"
+                )
+
+    def _require_architecture(self, name: str, network: StoredNetwork) -> None:
+        of, header = name.removesuffix(".network"), network.header
+        expected = EXITS if of == EXITS else "uvit"
+        if header.kind != expected:
+            raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
+        for parameter, (found, now) in self._found_and_set(of, header.architecture).items():
+            if found != now:
+                raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
+
+    def _found_and_set(self, of: str, architecture: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """By parameter, what a network has and what is set."""
+        p = self._parameters
+        backbone = p.early_exit.backbone if of == EXITS else of
+        return {
+            **{
+                f"backbones.{backbone}.{key}": (architecture[key], getattr(p.backbones[backbone], key))
+                for key in ARCHITECTURE
+            },
+            "training.predicts": (architecture["predicts"], p.training.predicts),
+            "noise.kind": (architecture["noise"]["kind"], p.noise.kind),
+            "noise.timesteps": (architecture["noise"]["timesteps"], p.noise.timesteps),
+        }
+
+
+def _made_from(name: str, data: Any) -> dict[str, str]:
+    match data:
+        case ImagePack():
+            images = "training images" if name == "train_images" else "held-out images"
+            return {images: data.sha256, "image shapes": str(data.shape_chw)}
+        case FeatureClassifier():
+            return {"feature extractors": data.sha256}
+        case ReferenceStatistics():
+            return {"held-out images": data.data_sha256, "feature extractors": data.extractor_sha256}
+        case StoredNetwork(header=header):
+            channels, size = header.architecture["channels"], header.architecture["image_size"]
+            return {"training images": header.data_sha256, "image shapes": str((channels, size, size))}
+    return {}
