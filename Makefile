@@ -28,7 +28,7 @@ sweep: $(VENV)/.installed ## the experiment for every combination of values: GRI
 	@$(BIN)/kedro sweep --env $(ENV) $(GRID)
 
 test: lint $(VENV)/.installed ## lint, types, import contracts and the fast tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed ## lint, types and import contracts
 	@$(BIN)/ruff check .

@@ -65,7 +65,7 @@ def test_features_are_learnt_from_quarter_turns(mine: Project) -> None:
 
 def test_every_plan_is_recorded_and_drawn_in_colour(mine: Project) -> None:
     records = json.loads((mine.data("08_reporting", "mine") / "records.json").read_text())
-    assert {record["extractor"] for record in records} == {"turn_classifier_3x16x16_8"}
+    assert {record["extractor"] for record in records} == {"turn_classifier_3x16x16_8", "pixels"}
     _, grids = load_tensors(mine.data("07_model_output", "mine") / "sample_grids.safetensors", "images")
     assert set(grids) == {record["denoiser"] for record in records}
     for images in grids.values():
