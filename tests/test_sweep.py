@@ -1,7 +1,6 @@
 """Sweeps and finding past runs, on a store of their own; members stand in by what their runs would leave."""
 
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,14 +80,15 @@ class Members:
         self.client = MlflowClient(tracking.store_uri(project))
         self.folder, self.failing, self.ran = folder, set[str](), list[str]()
 
-    def __call__(self, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __call__(self, command: Sequence[str], environment: dict[str, str]) -> int:
         overrides = command[-1]
         self.ran.append(overrides)
         if overrides in self.failing:
-            raise subprocess.CalledProcessError(1, command)
+            return 1
         (self.folder / "records.json").write_text(json.dumps([record(0.5 + len(self.ran))]))
         (self.folder / "metrics.json").write_text(json.dumps({"recommendation": {"verdict": "switch", "plan": "deep"}}))
         self.client.log_artifacts(environment["MLFLOW_RUN_ID"], str(self.folder))
+        return 0
 
 
 def record(value: float) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def record(value: float) -> dict[str, Any]:
     )
 
 
-def test_a_member_that_fails_stops_no_other_and_alone_runs_again(
+def test_a_member_that_fails_stops_no_other_and_the_same_command_mends_the_sweep(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = plan("backbones.shallow.depth=1,3,5")
     grid = ["backbones.shallow.depth=1,3,5"]
     processes = Members(project, tmp_path)
-    monkeypatch.setattr(sweep, "_call", processes)
+    monkeypatch.setattr(sweep, "run_process", processes)
     processes.failing = {"backbones.shallow.depth=3"}
     with pytest.raises(
         InputError, match=r"1 of 3 members failed: depth=3 \(backbones.shallow\). The others are compared"
@@ -118,7 +118,7 @@ def test_a_member_that_fails_stops_no_other_and_alone_runs_again(
 
     processes.failing, processes.ran = set(), []
     page = run_sweep(project, "test", "swept", grid, members)
-    assert processes.ran == ["backbones.shallow.depth=3"]
+    assert processes.ran == [f"backbones.shallow.depth={depth}" for depth in (1, 3, 5)]
     assert "depth=3 (backbones.shallow)" in page.read_text()
     client = processes.client
     runs = client.search_runs([client.get_experiment_by_name("swept").experiment_id])
@@ -133,7 +133,7 @@ def test_a_member_that_fails_stops_no_other_and_alone_runs_again(
 
 
 def test_a_sweep_without_a_store_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "_call", Members(tmp_path, tmp_path))
+    monkeypatch.setattr(sweep, "run_process", Members(tmp_path, tmp_path))
     (tmp_path / "mlflow.db").write_bytes(b"garbage " * 2000)
     with pytest.raises(InputError, match=r"keeps its results in MLflow, but sqlite.* does not answer"):
         run_sweep(tmp_path, "test", "swept", GRID, plan(*GRID))

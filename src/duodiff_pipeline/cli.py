@@ -1,7 +1,6 @@
 """The project's command line: Kedro's, with a user's mistake turned into one line and the summary at the end."""
 
 import os
-import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +13,9 @@ from yaml import YAMLError
 
 from . import tracking
 from .errors import InputError
+from .lock import require_free
 from .mistakes import mistakes_in_one_line, require_configuration
-from .stopping import stoppable
+from .stopping import run_process, stoppable
 
 
 @click.group(name="duodiff_pipeline")
@@ -55,16 +55,15 @@ def repro(dvc_arguments: tuple[str, ...]) -> None:
     """`dvc repro`, its stages tracked under one MLflow run."""
     from .hooks import experiment_key
 
-    with mistakes_in_one_line():
-        require_configuration("base", None)
-        configuration = OmegaConfigLoader("conf", base_env="base", default_run_env="base")
-        experiment = configuration["globals"]["experiment"]
-        key = experiment_key(configuration["parameters"], experiment)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # dvc, and kedro in its stages
-    with stoppable():
-        run = tracking.start(Path.cwd(), experiment, key, f"dvc {datetime.now():%Y-%m-%d %H:%M}")
-        environment = {**os.environ, "PATH": path, **({"MLFLOW_RUN_ID": run.run_id} if run.run_id else {})}
-        status = subprocess.run(["dvc", "repro", *dvc_arguments], env=environment, check=False).returncode
+    with mistakes_in_one_line(), stoppable():
+        experiment = _experiment("base")
+        require_free(Path.cwd(), experiment)
+        parameters = OmegaConfigLoader("conf", base_env="base", default_run_env="base")["parameters"]
+        name = f"dvc {datetime.now():%Y-%m-%d %H:%M}"
+        run = tracking.start(Path.cwd(), experiment, experiment_key(parameters, experiment), name)
+        tracked = {"MLFLOW_RUN_ID": run.run_id} if run.run_id else {}
+        status = run_process(["dvc", "repro", *dvc_arguments], {**os.environ, "PATH": path, **tracked})
         run.end("FINISHED" if status == 0 else "FAILED")
     sys.exit(status)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
@@ -20,8 +19,9 @@ from . import past_runs, pipeline_registry, tracking
 from .config import validate, validate_globals
 from .datasets.files import FileDataset
 from .errors import InputError
-from .files import sha256_of_json, writing
+from .files import sha256_of_json
 from .lineage import Lineage
+from .lock import ExperimentLock
 from .provenance import git_state
 from .workdir import code_version
 
@@ -56,7 +56,8 @@ class ExperimentHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
         _require_inputs(pipeline, catalog)
-        self._lock_folder()
+        self.lock = ExperimentLock(self.project, self.experiment)
+        self.lock.acquire()
         self.nodes = {node.name: i for i, node in enumerate(pipeline.nodes, start=1)}
         whole = len(pipeline.nodes) == len(pipelines["__default__"].nodes)
         names = [name for name in pipelines if name != "__default__"] if whole else run_params["pipeline_names"]
@@ -95,20 +96,6 @@ class ExperimentHooks:
     def on_pipeline_error(self) -> None:
         tracking.current().end("FAILED")
         self.lock.release()
-
-    def _lock_folder(self) -> None:
-        """Two runs of one experiment would write the same files. The system frees the lock of a killed process."""
-        path = self.project / "data" / ".work" / self.experiment / "lock"
-        self.lock = FileLock(path)
-        try:
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self.lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(
-                f"another run of {self.experiment} is at work in this folder: wait until it ends, or stop it; "
-                "this command then goes on where it was"
-            ) from None
 
     @property
     def report_folder(self) -> Path:

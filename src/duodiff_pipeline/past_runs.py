@@ -75,11 +75,6 @@ class PastRuns:
             found |= {member.info.run_id: member for member in members}
         return [self._read(run) for run in found.values()]
 
-    def finished_members(self, sweep_id: str) -> set[str]:
-        """Names of the members of a sweep that are done and have results."""
-        done = (run for run in self._members(sweep_id) if run.info.status == "FINISHED")
-        return {run.info.run_name for run in filter(self._has_records, done)}
-
     def with_records(self, sweep_id: str) -> list[PastRun]:
         """The members of a sweep that have results, in the order they were begun."""
         return [self._read(run) for run in self._members(sweep_id) if self._has_records(run)]
@@ -186,7 +181,7 @@ class PastRuns:
         try:
             return question(*arguments, **options)
         except Exception as error:  # the store may be anything, and so may its errors
-            raise InputError(f"MLflow's store {self.uri} cannot be read: {str(error).splitlines()[0]}") from error
+            raise InputError(f"MLflow's store {self.uri} cannot be read: {tracking.reason(error)}") from error
 
 
 def _listed(runs: Sequence[Any]) -> str:

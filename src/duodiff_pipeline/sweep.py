@@ -23,9 +23,11 @@ from .config import validate
 from .errors import InputError
 from .files import sha256_of_json
 from .hooks import experiment_key, source_tags
+from .lock import require_free
 from .past_runs import SWEEP, PastRuns
 from .reporting.comparison_page import COMPARISONS, write_comparison
 from .reporting.wording import sentence
+from .stopping import run_process
 
 logger = logging.getLogger(__name__)
 
@@ -74,25 +76,26 @@ def plan_sweep(grid: Sequence[str], env: str, settings: Mapping[str, Any]) -> li
 
 
 def run_sweep(project: Path, env: str, experiment: str, grid: Sequence[str], members: Sequence[Member]) -> Path:
-    """Run the members that are not finished yet, each a process of its own, and compare all; returns the page.
+    """Run the members, each a process of its own, and compare all; returns the page.
 
-    The same members under the same code are the same sweep, which goes on where it was. Raises InputError where members
-    failed, after the others have run; and where MLflow does not answer, since it alone keeps what every member made.
+    The same members under the same code are the same sweep, which goes on where it was: what a member has done already
+    it finds in its work folder, where its images are still the same. Raises InputError where members failed, after the
+    others have run; where another run is at work; and where MLflow does not answer, since it alone keeps what every
+    member made.
     """
     key = sha256_of_json([experiment_key(member.parameters, experiment) for member in members])[:16]
     title = "sweep " + ", ".join(_named(name, ",".join(values)) for name, values in map(_key_and_values, grid))
+    require_free(project, experiment)
     with tracking.start(project, experiment, key, title, rejoin_ended=True) as parent:
         if not parent.run_id:
             raise InputError(f"a sweep keeps its results in MLflow, but {tracking.store_uri(project)} does not answer")
         parent.set_tags({SWEEP: str(len(members)), "experiment_key": key, **source_tags(project, env)})
         parent.log_params({name: ",".join(values) for name, values in map(_key_and_values, grid)})
         past = PastRuns(project)
-        finished = past.finished_members(parent.run_id)
         failed = []
         for number, member in enumerate(members, start=1):
-            done = member.name in finished
-            logger.info("member %d of %d: %s%s", number, len(members), member.name, ", finished before" if done else "")
-            if not done and not _succeeds(parent, member, env):
+            logger.info("member %d of %d: %s", number, len(members), member.name)
+            if not _succeeds(parent, member, env):
                 failed.append(member.name)
         results = past.with_records(parent.run_id)
         page = write_comparison(project / COMPARISONS, results) if len(results) > 1 else None
@@ -102,7 +105,7 @@ def run_sweep(project: Path, env: str, experiment: str, grid: Sequence[str], mem
             others = f"the others are compared in {page}" if page else "too few others are left to compare"
             raise InputError(
                 f"{len(failed)} of {len(members)} members failed: {'; '.join(failed)}. {sentence(others)}; "
-                "the same command runs again what failed"
+                "the same command tries again"
             )
         if page is None:
             raise InputError(
@@ -117,25 +120,11 @@ def _succeeds(parent: tracking.Run, member: Member, env: str) -> bool:
     try:
         with parent.child(member.name) as run:
             tracked = {"MLFLOW_RUN_ID": run.run_id} if run.run_id else {}
-            _call(command, {**os.environ, **tracked})
+            if status := run_process(command, {**os.environ, **tracked}):
+                raise subprocess.CalledProcessError(status, command)
     except subprocess.CalledProcessError:
         return False
     return True
-
-
-def _call(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raises CalledProcessError where the command fails. Where this process is stopped, so is the command, once.
-
-    It has a session of its own, since Ctrl-C would reach it twice otherwise, and twice means at once.
-    """
-    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
-        try:
-            status = process.wait()
-        except BaseException:
-            process.terminate()
-            raise
-    if status:
-        raise subprocess.CalledProcessError(status, command)
 
 
 def _named(key: str, value: str) -> str:

@@ -74,13 +74,13 @@ class Store:
         try:
             call.make()
         except Exception as error:  # the store may be anything, and so may its errors
-            logger.warning("MLflow fails (%s): the work goes on, its records are kept for the end", _reason(error))
+            logger.warning("MLflow fails (%s): the work goes on, its records are kept for the end", reason(error))
             self.kept_back.append(call)
 
     def settle(self) -> None:
         """Make the calls kept back, and list those that fail again."""
         kept_back, still_missing = self.kept_back, list[Call]()
-        reason, patience_seconds = "", SETTLE_SECONDS
+        first_reason, patience_seconds = "", SETTLE_SECONDS
         for call in kept_back:
             began = time.monotonic()
             try:
@@ -88,30 +88,30 @@ class Store:
                     call.make()
                     continue
             except Exception as error:
-                reason = _reason(error)
+                first_reason = first_reason or reason(error)
             patience_seconds -= time.monotonic() - began
             still_missing.append(call)
         self.kept_back = still_missing
         if still_missing:
-            self._list(still_missing, reason)
+            self._list(still_missing, first_reason)
             return
         if kept_back:
             logger.warning("MLflow answers again: it has the %d records kept back", len(kept_back))
         if self.missing:
             self.missing.unlink(missing_ok=True)
 
-    def _list(self, calls: Sequence[Call], reason: str) -> None:
+    def _list(self, calls: Sequence[Call], why: str) -> None:
         again = "once it answers, the same command records them from finished work"
         try:
             assert self.missing is not None
             with whole_file(self.missing) as beside:
                 beside.write_text("".join(f"{call}\n" for call in calls))
-            logger.warning("MLflow misses %d records (%s), listed in %s; %s", len(calls), reason, self.missing, again)
+            logger.warning("MLflow misses %d records (%s), listed in %s; %s", len(calls), why, self.missing, again)
         except (OSError, InputError):
-            logger.warning("MLflow misses %d records (%s); %s", len(calls), reason, again)
+            logger.warning("MLflow misses %d records (%s); %s", len(calls), why, again)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     return str(error).split("\n")[0]
 
 
@@ -294,6 +294,8 @@ def _left_open(client: Any, experiment_id: str, experiment_key: str, ended: bool
     ended: one that ended by itself is as good.
     """
     for run in client.search_runs([experiment_id], f"tags.experiment_key = '{experiment_key}'"):
+        if "mlflow.parentRunId" in run.data.tags:  # a sweep's, which gives it to its process
+            continue
         here = run.data.tags.get("host") == socket.gethostname()
         pid = run.data.tags.get("pid", "")
         killed = run.info.status == "RUNNING" and here and pid.isdigit() and not _lives(int(pid))

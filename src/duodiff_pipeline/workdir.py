@@ -45,6 +45,8 @@ class WorkDir:
         self.folder = root / node / self.key
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            for half_written in self.folder.glob(".*.part"):  # by a process that was killed
+                half_written.unlink()
 
     def remember(self, name: str, compute: Callable[[], Any], with_file: Path | None = None) -> Any:
         """The JSON value that `compute` made under this name, now or in an earlier run.

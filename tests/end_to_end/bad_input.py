@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from duodiff_pipeline.files import load_tensors, save_tensors
@@ -244,3 +245,17 @@ def idx_folder(**changes: np.ndarray | bytes | None) -> Break:
 
 def idx_bytes(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def image_folder(**changed: Image.Image | bytes) -> Break:
+    """Sixteen images of 12x12 pixels in `photos`, of which those of these names are others."""
+
+    def break_(project: Path) -> None:
+        (project / "photos").mkdir()
+        for i in range(16):
+            name = f"image_{i:02}"
+            image = changed.get(name, Image.new("RGB", (12, 12), (16 * i, 0, 0)))
+            path = project / "photos" / f"{name}.png"
+            path.write_bytes(image) if isinstance(image, bytes) else image.save(path)
+
+    return break_

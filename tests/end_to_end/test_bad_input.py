@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from . import bad_input as bad
 from .conftest import PROJECT, Project
@@ -26,6 +27,10 @@ RECORDS = "data/08_reporting/test/records.json"
 TABLE = "data/07_model_output/test/exit_table.parquet"
 PACKS = ("data/03_primary/test/train.safetensors", "data/03_primary/test/held_out.safetensors")
 IDX = "data_preparation.source=idx,data_preparation.folder=idx"
+PHOTOS = (
+    "--pipelines data_preparation --params data_preparation.source=image_folder,data_preparation.folder=photos,"
+    "data_preparation.image_size=8"
+)
 # weights grow tenfold a step until they overflow
 EXPLODES = "training.learning_rate=0.1,training.weight_decay=100,training.warmup_steps=0"
 
@@ -487,6 +492,27 @@ MISTAKES = {
     ),
     "file where data should be": after(
         "", "{project}/data/.work/test/lock cannot be written: Not a directory", bad.written("data", ""), finished=False
+    ),
+    "corrupt image in a folder": after(
+        PHOTOS,
+        "photos/image_05.png cannot be read as an image (cannot identify image file 'photos/image_05.png'): mend or "
+        "remove it",
+        bad.image_folder(image_05=b"no image"),
+        finished=False,
+    ),
+    "image too small": after(
+        PHOTOS,
+        "1 of 16 images smaller than image_size 8, the first photos/image_05.png (4x4): remove them or lower "
+        "data_preparation.image_size",
+        bad.image_folder(image_05=Image.new("L", (4, 4))),
+        finished=False,
+    ),
+    "oblong image that is not cropped": after(
+        f"{PHOTOS},data_preparation.crop=none",
+        "1 of 16 images not square, the first photos/image_05.png (16x12): cut them square or set "
+        "data_preparation.crop: centre",
+        bad.image_folder(image_05=Image.new("RGB", (16, 12))),
+        finished=False,
     ),
     # trainings
     "no GPU": after(

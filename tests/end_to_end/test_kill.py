@@ -137,6 +137,7 @@ def go_on(project: Project, command: Sequence[str], experiment: str, whole: Work
     assert result.returncode == 0, result.stderr
     assert before.amount > 0
     assert executed(result.stderr.splitlines()) == whole - before
+    assert list((project.root / "data" / ".work").rglob("*.ckpt.*.part")) == []
 
 
 def require_same(project: Project, reference: Project, experiment: str) -> None:
@@ -289,9 +290,14 @@ def test_killed_at_random_moments(finished: Project, tmp_path: Path, chain: int)
     how += [Kill((search, rng.randint(1, 11)), by=rng.choice([signal.SIGKILL, signal.SIGTERM]))]
     how = sorted(how, key=lambda each: each.place)
     how.insert(0, KillInCheckpoint(rng.randint(2, 3), rng.choice(["half", "all"])))
+    progress = Work({}, 0)
     for each in how:
         kill(project, RUN, each)
-        assert kept(project, "test", whole.steps).amount > 0
+        done = kept(project, "test", whole.steps)
+        assert done.amount > 0
+        assert done.trials >= progress.trials
+        assert all(done.steps[name] >= steps for name, steps in progress.steps.items())
+        progress = done
     go_on(project, RUN, "test", whole)
     require_same(project, finished, "test")
 

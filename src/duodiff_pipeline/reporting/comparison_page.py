@@ -130,9 +130,7 @@ def _figures(
 ) -> list[dict[str, Any]]:
     """Title, SVG (None where no run has anything to show), caption, and which runs are left out, and why."""
     costs = _shown(runs, labels, lambda place, run: fid_refusals.get(place, ""))
-    exits = _shown(
-        runs, labels, lambda _, run: "it kept no exit table" if run.exits is None else _differs(runs, run, NOISE)
-    )
+    exits = _shown(runs, labels, lambda _, run: _no_exits(run) or _differs(runs, run, NOISE))
     losses = _shown(runs, labels, lambda _, run: _differs(runs, run, LOSS) if run.losses else "it tracked no training")
     recommended = {label: str(run.recommendation.get("plan")) for label, run in costs.runs.items()}
     fids = {label: [r for r in run.records if r.name == FIRST_METRIC] for label, run in costs.runs.items()}
@@ -184,6 +182,12 @@ def _shown(runs: Sequence[PastRun], labels: Sequence[str], why_not: Callable[[in
 def _differs(runs: Sequence[PastRun], run: PastRun, keys: Sequence[str]) -> str:
     different = [key for key in keys if run.params.get(key) != runs[0].params.get(key)]
     return f"{', '.join(different)} differ from the first run's" if different else ""
+
+
+def _no_exits(run: PastRun) -> str:
+    if run.exits is None:
+        return "it kept no exit table"
+    return "" if run.params else "its parameters were not recorded"
 
 
 def _exits(run: PastRun) -> tuple[Any, int]:
