@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from duodiff_pipeline import tracking
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.networks.early_exit import EarlyExits
 from duodiff_pipeline.networks.files import NetworkHeader, StoredNetwork
@@ -15,6 +16,13 @@ from duodiff_pipeline.networks.uvit import UViT, UViTConfig
 torch.set_num_threads(1)
 
 TINY = UViTConfig(image_size=8, channels=1, patch=4, width=16, depth=3, heads=2)
+
+
+@pytest.fixture(autouse=True)
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the tracked run of another, or the store of whoever runs the tests."""
+    monkeypatch.setattr(tracking, "_current", tracking.Run())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def fill(module: nn.Module, seed: int, std: float) -> None:

@@ -398,6 +398,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path, artifacts: Path) -> None:
 @pytest.mark.usefixtures("two_warnings")
 def test_a_readonly_database(own: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root may write to any file, so the mode of the file would not do
+    monkeypatch.chdir(own)  # where MLflow makes a folder of this name
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{own / 'mlflow.db'}?mode=ro&uri=true")
     untracked_within(10, own, artifacts)
 
