@@ -12,6 +12,7 @@ from .diffusion.solvers import Solver, SolverName
 from .errors import InputError
 from .images.decoding import Crop, Decoding, Filter, Mode
 from .images.folder import Labels
+from .networks.files import StoredAs
 from .networks.uvit import UViTConfig
 from .training.optimisation import Optimisation
 
@@ -140,6 +141,7 @@ class Training(Settings):
         gt=0, description="gamma of min-SNR loss weights (arXiv 2303.09556); null weighs all timesteps alike"
     )
     flip: bool = Field(description="mirror images at random")
+    stored_as: StoredAs = Field(description="precision of the weights in network files; they compute in float32")
     checkpoint_every_steps: int = Field(ge=1, description="steps between checkpoints")
     observe_every_steps: int = Field(ge=1, description="steps between points of the loss curve and sample grids")
 
@@ -216,6 +218,33 @@ class TimestepClustering(Settings):
     )
 
 
+class SwitchCurves(Settings):
+    """FID of every single switch between the shallow and the deep network."""
+
+    solver: SolverName = Field(description="solver of all curves")
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        min_length=1, description="numbers of solver steps; each has a curve of its own"
+    )
+    controls: int = Field(ge=0, description="switches of a curve, evenly spread, that get controls of their cost")
+
+    @model_validator(mode="after")
+    def _steps_differ(self) -> "SwitchCurves":
+        if len(set(self.steps)) < len(self.steps):
+            raise ValueError("steps repeat")
+        return self
+
+    def solvers(self) -> list[Solver]:
+        return [Solver(self.solver, steps) for steps in self.steps]
+
+
+class LossGap(Settings):
+    """The switch that errors on held-out images suggest."""
+
+    images: int = Field(ge=8, description="held-out images")
+    tolerance: float = Field(gt=0, lt=1, description="error that the shallow network may add, share of the deep one's")
+    seed: int = Field(ge=0, description="key of their noise")
+
+
 class SwitchSearch(Settings):
     """The Optuna study over who serves, switches, edges, solver and steps."""
 
@@ -276,7 +305,9 @@ class Parameters(Settings):
     early_exit: EarlyExit
     exit_statistics: ExitStatistics
     timestep_clustering: TimestepClustering
+    loss_gap: LossGap
     switch_search: SwitchSearch
+    switch_curves: SwitchCurves
     evaluation: Evaluation
 
     @model_validator(mode="after")
@@ -305,6 +336,7 @@ class Parameters(Settings):
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
+            "switch_curves.steps": self.switch_curves.steps,
             "evaluation.solver.steps": [self.evaluation.solver.steps],
             "timestep_clustering.nodes": [self.timestep_clustering.nodes],
         }

@@ -13,8 +13,10 @@ from .pipelines import (
     early_exit,
     evaluation,
     exit_statistics,
+    loss_gap,
     metric_reference,
     reporting,
+    switch_curves,
     switch_search,
     timestep_clustering,
     training,
@@ -40,6 +42,8 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
 def register_pipelines() -> dict[str, Pipeline]:
     parameters = _parameters or OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
     backbones = list(parameters["backbones"])
+    serve = parameters["switch_search"]["backbones"]
+    shallow, deep = serve[0], serve[-1]
     exits_of = parameters["early_exit"]["backbone"]
     pipelines = {
         "data_preparation": data_preparation.create_pipeline(),
@@ -48,7 +52,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "early_exit": early_exit.create_pipeline(exits_of),
         "exit_statistics": exit_statistics.create_pipeline(exits_of),
         "timestep_clustering": timestep_clustering.create_pipeline(),
-        "switch_search": switch_search.create_pipeline(parameters["switch_search"]["backbones"]),
+        "loss_gap": loss_gap.create_pipeline(shallow, deep),
+        "switch_search": switch_search.create_pipeline(serve),
+        "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"]),
         "evaluation": evaluation.create_pipeline(backbones),
         "reporting": reporting.create_pipeline(backbones),
     }

@@ -43,6 +43,29 @@ def test_early_exits_round_trip(make_uvit, make_exits, make_stored, tmp_path):
     assert loaded.sha256 == stored.sha256
 
 
+def test_half_precision_halves_the_file_and_rounds_every_weight(make_uvit, make_stored, tmp_path):
+    network = make_uvit()
+    make_stored(network).save(tmp_path / "whole.safetensors")
+    make_stored(network, stored_as="float16").save(tmp_path / "half.safetensors")
+    whole, half = StoredNetwork.load(tmp_path / "whole.safetensors"), StoredNetwork.load(tmp_path / "half.safetensors")
+    weights = sum(p.numel() for p in network.parameters())
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[0] - sizes[1] == pytest.approx(2 * weights, abs=200)
+    for name, tensor in half.module.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, whole.module.state_dict()[name].half().float())
+    half.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "half.safetensors").read_bytes()
+
+
+def test_a_weight_too_large_for_half_precision_is_refused(make_uvit, make_stored, tmp_path):
+    network = make_uvit()
+    network.norm.weight[0] = 1e5
+    with pytest.raises(InputError, match="not finite in float16"):
+        make_stored(network, stored_as="float16").save(tmp_path / "half.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_stored_network_is_frozen_and_in_evaluation_mode(make_uvit, make_stored):
     module = make_uvit().train().requires_grad_(True)
     stored = make_stored(module)

@@ -7,6 +7,9 @@ arXiv 2305.08891: the first evaluation is at T-1, the last step lands on clean d
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
@@ -44,6 +47,18 @@ class Solver:
     def grid(self, noise: NoiseSchedule) -> tuple[float, ...]:
         """The timestep of every evaluation, noise to data; its length is the NFE."""
         return tuple(float(n) for n in self._timesteps(noise))
+
+    def coefficients(self, noise: NoiseSchedule) -> NDArray[np.float64]:
+        """(S,) float64: how much of the noise predicted at evaluation i goes into the x that follows it.
+
+        Of ddim with eta 0: sqrt(1 - abar') - sqrt(abar' / abar) sqrt(1 - abar), the prime marking the next timestep.
+        """
+        run, found = self.start(noise), np.empty(self.steps)
+        still = torch.zeros(self.steps, 1, 1, 1, dtype=torch.float64)
+        only_at = torch.eye(self.steps, dtype=torch.float64)[:, :, None, None, None]
+        for i, eps in enumerate(only_at):  # solvers are linear in all predictions, so one at a time tells its share
+            found[i] = run.step(eps, i, still, still if run.stochastic else None)[i].item()
+        return found
 
     def _timesteps(self, noise: NoiseSchedule) -> list[int]:
         """'Trailing' spacing. diffusers' own gains a timestep -1 where rounding adds up, at 61 of 1000 for one."""

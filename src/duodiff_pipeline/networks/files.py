@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from ..diffusion.noise import NoiseSchedule
@@ -14,6 +15,7 @@ from ..files import content_sha256, load_tensors, save_tensors
 from .early_exit import EarlyExits
 from .uvit import UViT, UViTConfig
 
+StoredAs = Literal["float32", "float16"]
 KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {"uvit": UViT, "early_exits": EarlyExits}
 
 
@@ -25,7 +27,8 @@ def _config(architecture: dict[str, Any]) -> UViTConfig:
 class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
     parameters; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of the training
-    pack; backbone_sha256: of the frozen network that early exits belong to.
+    pack; backbone_sha256: of the frozen network that early exits belong to; stored_as: precision of the weights in the
+    file, which compute in float32 once loaded.
     """
 
     kind: str
@@ -36,6 +39,7 @@ class NetworkHeader:
     weights: Literal["raw", "ema"]
     data_sha256: str
     backbone_sha256: str | None = None
+    stored_as: StoredAs = "float32"
 
     def require_trained_for(self, name: str, used: tuple[float, float]) -> None:
         """Raises InputError where a schedule would use the network at timesteps it was not trained for."""
@@ -68,7 +72,14 @@ class StoredNetwork:
         return sum(p.numel() for p in self.module.parameters())
 
     def save(self, path: Path) -> None:
-        save_tensors(path, "network", asdict(self.header), self.module.state_dict())
+        """Write the network; raises InputError where a weight is too large for half precision."""
+        dtype = getattr(torch, self.header.stored_as)
+        weights = {name: tensor.to(dtype) for name, tensor in self.module.state_dict().items()}
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise InputError(
+                f"{path}: a weight is not finite in {self.header.stored_as}: set training.stored_as: float32"
+            )
+        save_tensors(path, "network", asdict(self.header), weights)
 
     @classmethod
     def load(cls, path: Path) -> "StoredNetwork":

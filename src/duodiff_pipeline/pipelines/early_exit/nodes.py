@@ -40,6 +40,7 @@ def train_early_exits(
             weights="ema",
             data_sha256=train.sha256,
             backbone_sha256=network.sha256,
+            stored_as=training.stored_as,
         ),
         train,
         training,

@@ -75,12 +75,13 @@ def measure_floor(
     held_out: ImagePack,
     reference: ReferenceStatistics,
     settings: MetricReference,
+    images: int | None,
     seed: int,
 ) -> dict[str, Any]:
-    """FID and KID of as many real training images as are held out (or all of them, where there are fewer)."""
+    """FID and KID of as many real training images as a block of the evaluation has (or all, where there are fewer)."""
     features = extract_features(extractor, train.images, FEATURE_BATCH_IMAGES)
     held_out_sample = KernelSample.from_features(extract_features(extractor, held_out.images, FEATURE_BATCH_IMAGES))
-    n = min(len(held_out), len(train))
+    n = min(images or len(held_out), len(train))
 
     def fid(drawn: NDArray[np.floating]) -> float:
         return frechet_distance(GaussianStatistics.from_features(drawn), reference.statistics)

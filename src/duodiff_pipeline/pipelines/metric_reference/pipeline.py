@@ -14,6 +14,18 @@ def create_pipeline() -> Pipeline:
                 ["extractor", "extractor_accuracy"],
             ),
             Node(reference_statistics, ["extractor", "held_out_images"], "reference"),
-            Node(measure_floor, ["extractor", "train_images", "held_out_images", "reference", *settings], "floor"),
+            Node(
+                measure_floor,
+                [
+                    "extractor",
+                    "train_images",
+                    "held_out_images",
+                    "reference",
+                    settings[0],
+                    "params:evaluation.images",
+                    settings[1],
+                ],
+                "floor",
+            ),
         ]
     )

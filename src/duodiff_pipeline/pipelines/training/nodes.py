@@ -66,6 +66,7 @@ def train_backbone(
             step=backbone.steps,
             weights="ema",
             data_sha256=train.sha256,
+            stored_as=training.stored_as,
         ),
         train,
         training,

@@ -1,0 +1,63 @@
+"""The switch that errors on held-out images suggest: no image is generated, and nothing is searched."""
+
+from typing import Any
+
+import pandas as pd
+
+from ...analysis.loss_gap import find_loss_gap, noise_errors
+from ...config import HardwareSettings, LossGap, Noise, SwitchCurves
+from ...diffusion.stages import StageSchedule
+from ...images.pack import ImagePack
+from ...images.pixels import from_uint8
+from ...networks.files import StoredNetwork
+from ...networks.plans import NetworkBank
+from ..measuring import sampling_device
+
+SHALLOW, DEEP = "shallow", "deep"
+
+
+def measure_loss_gap(
+    shallow: StoredNetwork,
+    deep: StoredNetwork,
+    held_out: ImagePack,
+    settings: LossGap,
+    curves: SwitchCurves,
+    noise: Noise,
+    hardware: HardwareSettings,
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """One row an evaluation of every solver, with the excess error of switching right after it; and the switches.
+
+    Columns: solver, steps, evaluation, timestep, coefficient, shallow_error, deep_error (means over images), excess,
+    excess_low, excess_high.
+    """
+    schedule = noise.schedule()
+    device = sampling_device(hardware, shallow, deep)
+    x0 = from_uint8(held_out.images[: settings.images]).to(device)
+    bank = NetworkBank({SHALLOW: shallow, DEEP: deep})
+    tables, switches = [], []
+    for solver in curves.solvers():
+        grid = solver.grid(schedule)
+        shallow_en, deep_en = (
+            noise_errors(bank.network(name), x0, grid, schedule, settings.seed) for name in (SHALLOW, DEEP)
+        )
+        coefficients = solver.coefficients(schedule)
+        gap = find_loss_gap(shallow_en, deep_en, coefficients, settings.tolerance, settings.seed)
+        columns = {
+            "evaluation": range(len(grid)),
+            "timestep": grid,
+            "coefficient": coefficients,
+            "shallow_error": shallow_en.mean(axis=1),
+            "deep_error": deep_en.mean(axis=1),
+            "excess": gap.excess[1:],
+            "excess_low": gap.excess_low[1:],
+            "excess_high": gap.excess_high[1:],
+        }
+        named = {"solver": solver.label, "steps": solver.steps}
+        tables.append(pd.DataFrame({**{key: [value] * len(grid) for key, value in named.items()}, **columns}))
+        edge, low, high = (
+            StageSchedule.from_switch(k, grid, (SHALLOW, DEEP), schedule).edges[0]
+            for k in (gap.k, gap.k_high, gap.k_low)  # a later switch is an earlier timestep
+        )
+        found = {"k": gap.k, "k_low": gap.k_low, "k_high": gap.k_high}
+        switches.append({**named, **found, "timestep_edge": edge, "edge_low": low, "edge_high": high})
+    return pd.concat(tables, ignore_index=True), switches

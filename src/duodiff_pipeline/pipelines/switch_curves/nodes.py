@@ -1,0 +1,113 @@
+"""FID of every single switch between the shallow and the deep network, and of controls at the same cost."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...config import Evaluation, HardwareSettings, Noise, Sampling, SwitchCurves
+from ...diffusion.noise import NoiseSchedule
+from ...diffusion.stages import StageSchedule
+from ...images.pack import ImagePack
+from ...metrics.classifier import FeatureClassifier
+from ...metrics.reference import ReferenceStatistics
+from ...networks.controls import plan_name, reversed_order, throughout
+from ...networks.files import StoredNetwork
+from ...networks.plans import NetworkBank, SamplingPlan
+from ...workdir import WorkDir
+from ..measuring import make_meter, sampling_device
+
+logger = logging.getLogger(__name__)
+
+CODE = ["diffusion", "metrics", "networks", "pipelines/switch_curves"]
+SHALLOW, MIDDLE, DEEP = "shallow", "middle", "deep"
+ROLES = {
+    (SHALLOW,): "shallow",
+    (MIDDLE,): "middle",
+    (DEEP,): "deep",
+    (SHALLOW, DEEP): "duodiff",
+    (DEEP, SHALLOW): "reversed",
+}
+TOLD_EVERY_SECONDS = 60
+
+
+def measure_curves(
+    settings: SwitchCurves,
+    evaluation: Evaluation,
+    extractor: FeatureClassifier,
+    reference: ReferenceStatistics,
+    train: ImagePack,
+    noise: Noise,
+    sampling: Sampling,
+    hardware: HardwareSettings,
+    work_folder: Path,
+    **networks: StoredNetwork,
+) -> pd.DataFrame:
+    """One row a plan and seed block of the evaluation.
+
+    networks: shallow, deep, and middle where there is a control of middle depth. Columns: plan, role (a value of
+    `ROLES`), solver, steps, k (missing where one network serves all), gmacs an image, seed, fid.
+    """
+    bank = NetworkBank(networks)
+    device = sampling_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, train, evaluation.images, noise, sampling, device)
+    parameters = {
+        "n_images": meter.n_images,
+        "noise": noise.model_dump(),
+        "sampling": sampling.model_dump(),
+        "hardware": hardware.model_dump(),
+    }
+    inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
+    work = WorkDir(work_folder, "switch_curves", parameters, inputs, CODE)
+    plans = curve_plans(settings, bank, noise.schedule())
+    wanted = [(_key(plan, seed), plan, seed) for seed in evaluation.seeds for plan in plans]
+    gmacs = {plan.name: bank.static_gmacs(plan) for plan in plans}
+    to_do = sum(gmacs[plan.name] for key, plan, _ in wanted if not work.remembers(key))
+    done, rows = 0.0, []
+    started = told = time.monotonic()
+    for key, plan, seed in wanted:
+
+        def measure(plan: SamplingPlan = plan, seed: int = seed) -> float:
+            return meter.measure(bank.denoiser(plan), plan.solver, seed).fid
+
+        done += 0 if work.remembers(key) else gmacs[plan.name]
+        rows.append(
+            {
+                "plan": plan.name,
+                "role": ROLES[plan.schedule.serves],
+                "solver": plan.solver.label,
+                "steps": plan.solver.steps,
+                "k": plan.switch,
+                "gmacs": gmacs[plan.name],
+                "seed": seed,
+                "fid": work.remember(key, measure),
+            }
+        )
+        if (now := time.monotonic()) - told > TOLD_EVERY_SECONDS:
+            told, left = now, (now - started) / done * (to_do - done)
+            logger.info("%d of %d measured, about %.0f s left", len(rows), len(wanted), left)
+    return pd.DataFrame(rows).astype({"k": "Int64"})
+
+
+def curve_plans(settings: SwitchCurves, bank: NetworkBank, noise: NoiseSchedule) -> list[SamplingPlan]:
+    """Every switch 0..S of every solver, and the controls of some; each plan once."""
+    plans = []
+    for solver in settings.solvers():
+        grid = solver.grid(noise)
+        switched = [
+            SamplingPlan("", solver, StageSchedule.from_switch(k, grid, (SHALLOW, DEEP), noise).serving(grid))
+            for k in range(len(grid) + 1)
+        ]
+        plans += switched
+        for k in np.unique(np.linspace(1, len(grid) - 1, settings.controls).round().astype(int)):
+            plans.append(reversed_order(switched[k]))
+            plans += [throughout("", name, switched[k], bank) for name in (DEEP, MIDDLE) if name in bank.backbones]
+    named = (replace(p, name=plan_name(ROLES[p.schedule.serves], p.solver, p.switches)) for p in plans)
+    return list({plan.name: plan for plan in named}.values())
+
+
+def _key(plan: SamplingPlan, seed: int) -> str:
+    return f"{plan.name.replace(' ', '_')}_{seed}"
