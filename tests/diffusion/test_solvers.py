@@ -198,3 +198,28 @@ def test_eta_belongs_to_ddim_alone(name):
 def test_label_names_eta_where_it_matters():
     labels = [Solver("ddim", 4, 0.5).label, Solver("ddim", 4).label, Solver("ddpm", 4).label]
     assert labels == ["ddim(eta=0.5)", "ddim", "ddpm"]
+
+
+def test_coefficients_of_ddim_are_those_of_its_formula():
+    grid = trailing(7)
+    wanted = [
+        np.sqrt(1 - abar(m)) - np.sqrt(abar(m) / abar(n) * (1 - abar(n)))
+        for n, m in zip(grid, [*grid[1:], -1], strict=True)
+    ]
+    np.testing.assert_allclose(Solver("ddim", 7).coefficients(NOISE), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_coefficients_tell_how_a_step_answers_to_its_own_prediction(name):
+    solver = Solver(name, 6)
+    eps = torch.randn(6, 1, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    z = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+
+    def after(i: int, changed: float) -> float:
+        started, x = solver.start(NOISE), z
+        for j in range(i + 1):
+            x = started.step(eps[j] + changed * (j == i), j, x, z if started.stochastic else None)
+        return x.item()
+
+    wanted = [(after(i, 1.0) - after(i, -1.0)) / 2 for i in range(6)]
+    np.testing.assert_allclose(solver.coefficients(NOISE), wanted, rtol=1e-6, atol=1e-9)

@@ -33,12 +33,12 @@ class Comparison:
     @property
     def standing(self) -> Standing:
         """Of `plan`, by FID."""
-        return _standing(self.difference)
+        return standing(self.difference)
 
     @property
     def kid_standing(self) -> Standing:
         """Of `plan`, by KID."""
-        return _standing(self.kid_difference)
+        return standing(self.kid_difference)
 
     @property
     def cost_ratio(self) -> float:
@@ -121,7 +121,7 @@ def compare(plan: MeasuredPlan, other: MeasuredPlan) -> Comparison:
     return Comparison(plan, other, fid, paired_difference(plan.kid_blocks, other.kid_blocks))
 
 
-def _standing(difference: Interval) -> Standing:
+def standing(difference: Interval) -> Standing:
     if difference.low > 0:
         return "worse"
     return "better" if difference.high < 0 else "indistinguishable"

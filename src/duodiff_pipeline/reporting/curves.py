@@ -1,0 +1,139 @@
+"""FID over every switch, put against what costs as much: the deep or the middle network with fewer steps.
+
+Steps are whole, so a switch seldom costs exactly what a control does. A network's FID at the cost of a switch is
+interpolated between its two numbers of steps around it, linearly in cost and block by block, so that differences stay
+paired over the blocks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from ..diffusion.noise import NoiseSchedule
+from ..diffusion.solvers import Solver, SolverName
+from ..metrics.intervals import Interval, block_interval, paired_difference
+from .findings import Standing, standing
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One plan of a curve; blocks: its FID in every seed block, in the order of the seeds."""
+
+    plan: str
+    steps: int
+    k: int
+    gmacs: float
+    blocks: tuple[float, ...]
+
+    @property
+    def fid(self) -> Interval:
+        return block_interval(self.blocks)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What stands against a switch at its cost; difference: FID of the switch minus that of the rival."""
+
+    role: str
+    difference: Interval
+
+    @property
+    def standing(self) -> Standing:
+        """Of the switch."""
+        return standing(self.difference)
+
+
+@dataclass(frozen=True)
+class SwitchCurve:
+    """One solver and number of steps.
+
+    points: by k = 0..S; rivals: by k, of those that reach its cost; grid: the timestep of every evaluation.
+    """
+
+    solver: str
+    steps: int
+    points: tuple[CurvePoint, ...]
+    rivals: tuple[tuple[Rival, ...], ...]
+    grid: tuple[float, ...]
+
+    def against_deep(self, k: int) -> Interval:
+        """FID of a switch minus that of the deep network with as many steps."""
+        return paired_difference(self.points[k].blocks, self.points[0].blocks)
+
+    @property
+    def free(self) -> tuple[int, int]:
+        """(low, high): up to low no switch is credibly worse than the deep network, and beyond high every one is."""
+        worse = [standing(self.against_deep(k)) == "worse" for k in range(1, self.steps + 1)]
+        low = len(list(takewhile(lambda is_worse: not is_worse, worse)))
+        high = self.steps - len(list(takewhile(bool, reversed(worse))))
+        return low, high
+
+    def count(self, role: str) -> dict[Standing, int]:
+        """How many of the switches 1..S-1 are better, worse and indistinguishable against rivals of one role."""
+        found = [r.standing for own in self.rivals[1 : self.steps] for r in own if r.role == role]
+        return {which: found.count(which) for which in ("better", "worse", "indistinguishable")}
+
+    def rank_correlation(self, excess_k: Sequence[float]) -> float:
+        """Spearman's, between FID and the excess error of every switch 0..S."""
+        return float(spearmanr([p.fid.value for p in self.points], excess_k).statistic)
+
+
+def switch_curves(table: pd.DataFrame, noise: NoiseSchedule) -> list[SwitchCurve]:
+    """The curves in the table of the pipeline switch_curves, fewest steps first."""
+    curves = []
+    for key, own in table[table["role"] == "duodiff"].groupby(["solver", "steps"]):
+        solver, steps = cast(tuple[SolverName, int], key)
+        same = table[table["solver"] == solver]
+        ends = same[(same["steps"] == steps) & same["role"].isin(["deep", "shallow"])]
+        ends = ends.assign(k=np.where(ends["role"] == "deep", 0, steps))
+        points = _points(pd.concat([own, ends]))
+        reversed_k = {steps - p.k: p for p in _points(same[(same["steps"] == steps) & (same["role"] == "reversed")])}
+        alone = {role: _points(same[same["role"] == role].assign(k=0)) for role in ("deep", "middle")}
+        rivals = []
+        for point in points:
+            found = [Rival(role, _minus(point, at)) for role, of in alone.items() if (at := _at_cost(of, point.gmacs))]
+            if point.k in reversed_k:
+                found.append(Rival("reversed", _minus(point, reversed_k[point.k].blocks)))
+            rivals.append(tuple(found))
+        grid = Solver(solver, steps).grid(noise)
+        curves.append(SwitchCurve(solver, steps, tuple(points), tuple(rivals), grid))
+    return curves
+
+
+def controls(table: pd.DataFrame) -> dict[str, list[CurvePoint]]:
+    """Networks alone, and the order reversed, by role; k is 0 where one network serves all."""
+    roles = ("deep", "middle", "reversed")
+    return {role: _points(table[table["role"] == role].fillna({"k": 0})) for role in roles}
+
+
+def _points(rows: pd.DataFrame) -> list[CurvePoint]:
+    """By k, then cost."""
+    found = [
+        CurvePoint(
+            plan=str(plan),
+            steps=int(own["steps"].iloc[0]),
+            k=int(own["k"].iloc[0]),
+            gmacs=float(own["gmacs"].iloc[0]),
+            blocks=tuple(own.sort_values("seed")["fid"]),
+        )
+        for plan, own in rows.groupby("plan")
+    ]
+    return sorted(found, key=lambda point: (point.k, point.gmacs))
+
+
+def _at_cost(points: Sequence[CurvePoint], gmacs: float) -> tuple[float, ...] | None:
+    """FID a block at that cost, between the two points around it; None where they do not reach it."""
+    costs = [point.gmacs for point in points]
+    if not costs or not costs[0] <= gmacs <= costs[-1]:
+        return None
+    blocks = np.array([point.blocks for point in points])
+    return tuple(float(np.interp(gmacs, costs, own)) for own in blocks.T)
+
+
+def _minus(point: CurvePoint, other: tuple[float, ...]) -> Interval:
+    return paired_difference(point.blocks, other)

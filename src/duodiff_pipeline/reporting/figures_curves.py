@@ -1,0 +1,87 @@
+"""Figures of every switch: FID over cost beside the controls, and over the excess error that the loss gap foretells."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..metrics.reference import Floor
+from .curves import CurvePoint, SwitchCurve
+from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, drawn, fit_scale
+
+CONTROLS = {
+    "deep": (BLUE, "o", "deep, fewer steps"),
+    "middle": (PINK, "^", "middle"),
+    "reversed": (GREY, "X", "the order reversed"),
+}
+
+
+@drawn(10.4, 4.6)
+def curves_figure(
+    figure: Figure, curves: Sequence[SwitchCurve], controls: Mapping[str, Sequence[CurvePoint]], floor: Floor | None
+) -> None:
+    """A panel a number of steps: FID of every switch and of the controls that cost as much, with 95 % intervals.
+
+    controls: by role, of all numbers of steps; floor: where it was measured at the same n.
+    """
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, curve in zip(panels, curves, strict=True):
+        least, most = curve.points[-1].gmacs, curve.points[0].gmacs
+        if floor is not None:
+            axes.axhspan(floor.mean - floor.spread, floor.mean + floor.spread, color=SKY, alpha=0.3, linewidth=0)
+        fids = [point.fid.value for point in curve.points]
+        for role, (colour, marker, _) in CONTROLS.items():
+            own = [p for p in controls.get(role, ()) if 0.999 * least <= p.gmacs <= 1.001 * most]
+            own = [p for p in own if role != "reversed" or p.steps == curve.steps]
+            _line(axes, own, colour, marker)
+            fids += [point.fid.value for point in own]
+        _line(axes, curve.points, GREEN, "D")
+        for point, colour, marker in ((curve.points[0], BLUE, "o"), (curve.points[-1], ORANGE, "s")):
+            axes.plot(point.gmacs, point.fid.value, marker, color=colour, markersize=8, zorder=4)
+        axes.set(title=f"{curve.solver}, {curve.steps} steps", xlabel="cost (GMACs an image)")
+        fit_scale(axes, "y", fids)
+    panels[0].set_ylabel("FID")
+    keys = [_key("DuoDiff, every switch", GREEN, "D"), _key("deep", BLUE, "o"), _key("shallow", ORANGE, "s")]
+    keys += [_key(label, colour, marker) for colour, marker, label in list(CONTROLS.values())[1:]]
+    if floor is not None:
+        keys.append(Line2D([], [], color=SKY, alpha=0.4, linewidth=8, label="floor ± spread"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=6)
+
+
+@drawn(10.4, 4.0)
+def loss_gap_figure(figure: Figure, loss_gap: pd.DataFrame, curves: Sequence[SwitchCurve], tolerance: float) -> None:
+    """A panel a number of steps: FID of every switch over its excess error, beginning with the deep network's."""
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, curve in zip(panels, curves, strict=True):
+        own = loss_gap[(loss_gap["solver"] == curve.solver) & (loss_gap["steps"] == curve.steps)]
+        excess = [0.0, *own.sort_values("evaluation")["excess"]]
+        _line(axes, curve.points, GREEN, "D", excess)
+        axes.axvline(tolerance, color=INK, linewidth=1, linestyle="--")
+        axes.set(title=f"{curve.solver}, {curve.steps} steps", xlabel="excess error, share of the deep network's")
+    panels[0].set_ylabel("FID")
+    keys = [_key("DuoDiff, k from 0 upwards", GREEN, "D")]
+    keys.append(Line2D([], [], color=INK, linewidth=1, linestyle="--", label="tolerance"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=2)
+
+
+def _line(axes: Axes, points: Sequence[CurvePoint], colour: str, marker: str, x: Sequence[float] | None = None) -> None:
+    if not points:
+        return
+    at, fids = x or [point.gmacs for point in points], [point.fid for point in points]
+    axes.vlines(at, [fid.low for fid in fids], [fid.high for fid in fids], color=colour, linewidth=1.2, alpha=0.6)
+    axes.plot(
+        at,
+        [fid.value for fid in fids],
+        marker=marker,
+        color=colour,
+        linewidth=1,
+        markersize=4.5,
+        markeredgewidth=0,
+        zorder=3,
+    )
+
+
+def _key(label: str, colour: str, marker: str) -> Line2D:
+    return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=7, markeredgewidth=0, label=label)
