@@ -26,9 +26,9 @@ def _config(architecture: dict[str, Any]) -> UViTConfig:
 @dataclass(frozen=True)
 class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
-    parameters; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of the training
-    pack; backbone_sha256: of the frozen network that early exits belong to; stored_as: precision of the weights in the
-    file, which compute in float32 once loaded.
+    parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
+    the training pack; backbone_sha256: of the frozen network that early exits belong to; stored_as: precision of the
+    weights in the file, which compute in float32 once loaded.
     """
 
     kind: str

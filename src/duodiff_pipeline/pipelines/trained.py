@@ -46,8 +46,6 @@ def train_once(
         "architecture": header.architecture,
         "steps": steps,
         "training": {key: value for key, value in header.training.items() if key not in WATCHING},
-        "hardware": hardware.model_dump(),
-        "seed": seed,
     }
     work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
     finished = work.folder / "network.safetensors"

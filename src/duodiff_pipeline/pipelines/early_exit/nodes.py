@@ -35,7 +35,7 @@ def train_early_exits(
             kind="early_exits",
             architecture=network.header.architecture,
             timestep_range=network.header.timestep_range,
-            training=training.model_dump(mode="json"),
+            training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
             step=settings.steps,
             weights="ema",
             data_sha256=train.sha256,

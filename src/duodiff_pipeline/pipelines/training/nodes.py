@@ -62,7 +62,7 @@ def train_backbone(
             kind="uvit",
             architecture=asdict(config),
             timestep_range=(0, schedule.timesteps),
-            training=training.model_dump(mode="json"),
+            training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
             step=backbone.steps,
             weights="ema",
             data_sha256=train.sha256,
