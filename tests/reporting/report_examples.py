@@ -21,9 +21,12 @@ from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.metrics.intervals import block_interval
 from duodiff_pipeline.metrics.records import MetricRecord
 from duodiff_pipeline.metrics.reference import Floor
+from duodiff_pipeline.networks.early_exit import EarlyExits
+from duodiff_pipeline.networks.files import NetworkHeader, StoredNetwork
+from duodiff_pipeline.networks.uvit import UViT, UViTConfig
 from duodiff_pipeline.reporting.findings import Findings, weigh
 from duodiff_pipeline.reporting.measured import MEMORISATION, measured_plans
-from duodiff_pipeline.reporting.page import ReportData
+from duodiff_pipeline.reporting.report_data import ReportData
 from duodiff_pipeline.search.study import on_front
 
 CONF = Path(__file__).parents[2] / "conf" / "base" / "parameters.yml"
@@ -138,7 +141,7 @@ def evaluation(
         sampling[name] = dict(
             seconds_per_image=seconds, speed_up=speed_up, speed_up_low=speed_up * 0.95, speed_up_high=speed_up * 1.08
         )
-    timings = {"sampling": sampling, "training_seconds": {"deep": 300.0, "shallow": 120.0}}
+    timings = {"sampling": sampling, "training_seconds": {name: 10 * gmacs**0.5 for name, gmacs in TRAINING.items()}}
     return dict(records=records, evaluated=evaluated, seed_blocks=pd.concat(rows, ignore_index=True), timings=timings)
 
 
@@ -278,6 +281,52 @@ def report_data(**changes: Any) -> ReportData:
         versions={"python": "3.11.2", "torch": "2.13.0", "kedro": "1.7.0"},
     )
     return ReportData(**(data | changes))
+
+
+def curve_table() -> pd.DataFrame:
+    """Every switch of ten steps, free up to k = 4, with deep networks of fewer steps, one middle and one reversed."""
+    rows = []
+
+    def measure(role: str, steps: int, k: int | None, gmacs: float, fid: float) -> None:
+        name = f"{role} ddim {steps}" + ("" if k is None else f" k={k}")
+        noise = np.random.default_rng([len(rows)]).normal(0, 0.2, len(SEEDS))
+        about = {"plan": name, "role": role, "solver": "ddim", "steps": steps, "k": k, "gmacs": gmacs}
+        rows.append(pd.DataFrame({**about, "seed": SEEDS, "fid": fid + noise}).astype({"k": "Int64"}))
+
+    for k in range(11):
+        role = {0: "deep", 10: "shallow"}.get(k, "duodiff")
+        cost = k * COST["shallow"] + (10 - k) * COST["deep"]
+        measure(role, 10, k if role == "duodiff" else None, cost, 9 + max(0, k - 4) ** 1.5)
+    for steps in (4, 6, 8):
+        measure("deep", steps, None, steps * COST["deep"], 9 + 0.6 * (10 - steps))
+    for steps in (8, 14):
+        measure("middle", steps, None, steps * COST["middle"], 14 + 6 / steps)
+    measure("reversed", 10, 5, 5 * COST["shallow"] + 5 * COST["deep"], 22)
+    return pd.concat(rows, ignore_index=True)
+
+
+def loss_gap() -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Of the curves' ten steps: an excess error that rises with every switch."""
+    table = pd.DataFrame({"solver": "ddim", "steps": 10, "evaluation": range(10)})
+    table["excess"] = 0.002 * np.arange(1, 11) ** 1.5
+    edges = {"timestep_edge": 749.0, "edge_low": 649.0, "edge_high": 849.0}
+    return table, [{"solver": "ddim", "steps": 10, "k": 2, "k_low": 1, "k_high": 4, **edges}]
+
+
+def networks() -> dict[str, StoredNetwork]:
+    """Untrained ones of the shapes in `parameters`, but for their width."""
+    header = {"timestep_range": (0, 1000), "training": {}, "weights": "ema", "data_sha256": "ab" * 32}
+    stored = {}
+    for name, depth in {"deep": 9, "middle": 5, "shallow": 3}.items():
+        config = UViTConfig(8, 1, 4, 16, depth, 2)
+        network = UViT(config)
+        network.init_weights(torch.Generator().manual_seed(depth))
+        stored[name] = StoredNetwork(network, NetworkHeader("uvit", asdict(config), step=6000, **header))
+    deep = stored["deep"].module
+    exits = EarlyExits(deep.config)
+    exits.init_weights(deep, torch.Generator().manual_seed(0))
+    stored["early_exits"] = StoredNetwork(exits, NetworkHeader("early_exits", asdict(deep.config), step=1000, **header))
+    return stored
 
 
 def _blurred(images: torch.Tensor, fid: float) -> torch.Tensor:

@@ -58,6 +58,27 @@ class Text(FileDataset):
             beside.write_text(data)
 
 
+class MarkdownPage(FileDataset):
+    """A page with its figures, SVG by name, which it links as `figures/<name>.svg`.
+
+    They are kept in a folder of the page's name beside it, so that several pages can share a folder.
+    """
+
+    def load(self) -> tuple[str, dict[str, str]]:
+        _require(self.path)
+        return self.path.read_text().replace(f"]({self.path.stem}/", "](figures/"), Figures(self._folder).load()
+
+    def save(self, data: tuple[str, dict[str, str]]) -> None:
+        text, figures = data
+        Figures(self._folder).save(figures)
+        with whole_file(self.path) as beside:
+            beside.write_text(text.replace("](figures/", f"]({self.path.stem}/"))
+
+    @property
+    def _folder(self) -> str:
+        return str(self.path.with_suffix(""))
+
+
 class Figures(FileDataset):
     """A folder of SVG figures by name."""
 

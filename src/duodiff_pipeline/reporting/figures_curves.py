@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from torch import Tensor
 
+from ..images.pixels import grid_hwc
 from ..metrics.reference import Floor
 from .curves import CurvePoint, SwitchCurve
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, drawn, fit_scale
@@ -51,19 +52,29 @@ def curves_figure(
 
 
 @drawn(10.4, 4.0)
-def loss_gap_figure(figure: Figure, loss_gap: pd.DataFrame, curves: Sequence[SwitchCurve], tolerance: float) -> None:
-    """A panel a number of steps: FID of every switch over its excess error, beginning with the deep network's."""
+def loss_gap_figure(
+    figure: Figure, curves: Sequence[SwitchCurve], excess: Sequence[Sequence[float]], tolerance: float
+) -> None:
+    """A panel a number of steps: FID of every switch over its excess error; excess: by curve, of k = 0..S."""
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
-    for axes, curve in zip(panels, curves, strict=True):
-        own = loss_gap[(loss_gap["solver"] == curve.solver) & (loss_gap["steps"] == curve.steps)]
-        excess = [0.0, *own.sort_values("evaluation")["excess"]]
-        _line(axes, curve.points, GREEN, "D", excess)
+    for axes, curve, own in zip(panels, curves, excess, strict=True):
+        _line(axes, curve.points, GREEN, "D", own)
         axes.axvline(tolerance, color=INK, linewidth=1, linestyle="--")
         axes.set(title=f"{curve.solver}, {curve.steps} steps", xlabel="excess error, share of the deep network's")
     panels[0].set_ylabel("FID")
     keys = [_key("DuoDiff, k from 0 upwards", GREEN, "D")]
     keys.append(Line2D([], [], color=INK, linewidth=1, linestyle="--", label="tolerance"))
     figure.legend(handles=keys, loc="outside lower center", ncols=2)
+
+
+@drawn(10.4, 3.2)
+def samples_figure(figure: Figure, images: Mapping[str, Tensor]) -> None:
+    """Images (N, C, H, W) uint8 by name, the first 20 of each."""
+    for axes, (name, own) in zip(figure.subplots(1, len(images), squeeze=False)[0], images.items(), strict=True):
+        grid = grid_hwc(own[:20], 5).numpy()
+        axes.imshow(grid if grid.shape[2] == 3 else grid[:, :, 0], cmap="gray", vmin=0, vmax=255)
+        axes.set_title(name)
+        axes.axis("off")
 
 
 def _line(axes: Axes, points: Sequence[CurvePoint], colour: str, marker: str, x: Sequence[float] | None = None) -> None:

@@ -4,8 +4,7 @@ import base64
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
@@ -18,13 +17,13 @@ from ..analysis.exit_statistics import exit_summary
 from ..config import Parameters
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.stages import StageSchedule
-from ..images.pack import ImagePack
 from ..images.pixels import grid_hwc
 from ..metrics.intervals import Interval
 from .figures_noise import edges_figure, exit_statistics_figure
 from .figures_results import cost_figure, seconds_figure, switch_figure, training_figure
 from .findings import Control, Findings
 from .measured import MEMORISATION, MeasuredPlan
+from .report_data import ReportData
 from .statements import answers, caveats, exits, headline, named_rightly, reasons
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
@@ -34,32 +33,6 @@ from .wording import counted, interval_ends, number, percent, record_text, share
 GRID_COLUMNS = 5
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """What the page shows beside the findings.
-
-    extractor: name, sha256, what it learns and held_out_accuracy; training_curves: by network; sample_grids:
-    (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of the command line, flat; git:
-    commit and dirty; versions: by package.
-    """
-
-    parameters: Parameters
-    extractor: Mapping[str, Any]
-    exit_table: pd.DataFrame
-    change_points: Sequence[Mapping[str, Any]]
-    candidate_edges: Sequence[dict[str, Any]]
-    similarity_curves: pd.DataFrame
-    trials: pd.DataFrame
-    sample_grids: Mapping[str, Tensor]
-    training_curves: Mapping[str, Mapping[str, Any]]
-    train: ImagePack
-    held_out: ImagePack
-    environment: str
-    runtime_params: Mapping[str, Any]
-    git: Mapping[str, Any]
-    versions: Mapping[str, str]
-
-
 def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     """Every figure as SVG, by name."""
     parameters, noise = data.parameters, data.parameters.noise.schedule()
@@ -67,7 +40,7 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     evaluated = [switch for plan in findings.duodiffs for switch in evaluated_switches(plan, noise)]
     comparable, search = _trials_compare(findings, data), parameters.switch_search
     return {
-        "exits": exit_statistics_figure(data.exit_table, _full_depth(parameters), suggested, evaluated, noise),
+        "exits": exit_statistics_figure(data.exit_table, full_depth(parameters), suggested, evaluated, noise),
         "cost": cost_figure(findings, data.trials if comparable else None),
         "switch": switch_figure(findings, data.trials, search.backbones, comparable),
         "training": training_figure(data.training_curves),
@@ -84,7 +57,7 @@ def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]
 def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
-    exit_rows = exit_summary(data.exit_table, _full_depth(parameters))
+    exit_rows = exit_summary(data.exit_table, full_depth(parameters))
     return {
         "headline": headline(findings),
         "reasons": reasons(findings),
@@ -95,7 +68,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "comparable": _trials_compare(findings, data),
         "ends": (parameters.switch_search.backbones[0], parameters.switch_search.backbones[-1]),
         "grids": _grids(findings, data),
-        "exits": [_exit_row(row, _full_depth(parameters)) for row in exit_rows.to_dict("records")],
+        "exits": [_exit_row(row, full_depth(parameters)) for row in exit_rows.to_dict("records")],
         "exits_said": exits(exit_rows),
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
@@ -112,7 +85,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "extractor": data.extractor,
         "named_rightly": named_rightly(data.extractor),
         "packs": [data.train, data.held_out],
-        "command": _command(data.environment, data.runtime_params),
+        "command": run_command(data.environment, data.runtime_params),
         "environment": data.environment,
         "parameters": yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False, width=120),
         "git": data.git,
@@ -126,12 +99,12 @@ def _trials_compare(findings: Findings, data: ReportData) -> bool:
     return (data.parameters.switch_search.images or record.n_reference) == record.n_generated
 
 
-def _full_depth(parameters: Parameters) -> int:
+def full_depth(parameters: Parameters) -> int:
     """Blocks of the network that the early exits leave."""
     return parameters.backbones[parameters.early_exit.backbone].depth
 
 
-def _command(environment: str, runtime_params: Mapping[str, Any]) -> str:
+def run_command(environment: str, runtime_params: Mapping[str, Any]) -> str:
     """What the whole experiment is run with again."""
     words = ["kedro", "run"]
     if environment != "base":

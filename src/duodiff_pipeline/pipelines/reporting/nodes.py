@@ -8,9 +8,11 @@ import pandas as pd
 from ... import tracking
 from ...config import Noise, validate
 from ...metrics.reference import Floor
+from ...networks.files import StoredNetwork
 from ...provenance import git_state, versions
 from ...reporting.findings import Findings, weigh
 from ...reporting.measured import measured_plans
+from ...reporting.report_data import ReportData
 
 
 def weigh_measurements(
@@ -43,18 +45,14 @@ def make_metrics(
     return metrics
 
 
-def make_report(
-    findings: Findings, parameters: dict[str, Any], runtime_params: dict[str, Any], **shown: Any
-) -> tuple[dict[str, str], str]:
-    """The figures, and the HTML page that holds them.
+def gather_report(parameters: dict[str, Any], runtime_params: dict[str, Any], **shown: Any) -> ReportData:
+    """What the pages show beside the findings.
 
     runtime_params: of the command line, nested; shown: the other fields of `ReportData` but for provenance, the
     training curves being given as `<name>_curve`.
     """
-    from ...reporting.page import ReportData, draw_figures, render_page
-
     curves = {name.removesuffix("_curve"): shown.pop(name) for name in list(shown) if name.endswith("_curve")}
-    data = ReportData(
+    return ReportData(
         **shown,
         parameters=validate(parameters),
         runtime_params=tracking.flatten(runtime_params),
@@ -62,8 +60,33 @@ def make_report(
         git=git_state(Path.cwd()),
         versions=versions(),
     )
+
+
+def make_report(findings: Findings, data: ReportData) -> tuple[dict[str, str], str]:
+    """The figures, and the HTML page that holds them."""
+    from ...reporting.page import draw_figures, render_page
+
     figures = draw_figures(findings, data)
     return figures, render_page(findings, data, figures)
+
+
+def make_answer(
+    findings: Findings,
+    report: ReportData,
+    report_figures: dict[str, str],
+    loss_gap: pd.DataFrame,
+    loss_gap_switches: list[dict[str, Any]],
+    curves: pd.DataFrame,
+    timings: dict[str, Any],
+    **networks: StoredNetwork,
+) -> tuple[str, dict[str, str]]:
+    """The Markdown page and its figures, that of the exits being the report's."""
+    from ...reporting.answer import AnswerData, draw_answer_figures, render_answer
+
+    seconds = timings["training_seconds"]
+    data = AnswerData(report, loss_gap, loss_gap_switches, curves, networks, seconds)
+    figures = {"exits": report_figures["exits"], **draw_answer_figures(findings, data)}
+    return render_answer(findings, data), figures
 
 
 def make_summary(findings: Findings, work_folder: Path) -> str:

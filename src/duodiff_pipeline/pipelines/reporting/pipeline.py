@@ -1,6 +1,6 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import make_metrics, make_report, make_summary, weigh_measurements
+from .nodes import gather_report, make_answer, make_metrics, make_report, make_summary, weigh_measurements
 
 
 def create_pipeline(backbones: list[str]) -> Pipeline:
@@ -14,9 +14,24 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
             Node(weigh_measurements, ["records", "evaluated_plans", "seed_blocks", "timings", "floor"], "findings"),
             Node(make_metrics, {"findings": "findings", "noise": "params:noise", **exits}, "metrics"),
             Node(
-                make_report,
-                {"findings": "findings", **exits, **images, **curves, **{name: name for name in same_name}},
-                ["figures", "report"],
+                gather_report,
+                {**exits, **images, **curves, **{name: name for name in same_name}},
+                "report_data",
+            ),
+            Node(make_report, ["findings", "report_data"], ["figures", "report"]),
+            Node(
+                make_answer,
+                {
+                    "findings": "findings",
+                    "report": "report_data",
+                    "report_figures": "figures",
+                    "loss_gap": "loss_gap",
+                    "loss_gap_switches": "loss_gap_switches",
+                    "curves": "switch_curves",
+                    "timings": "timings",
+                    **{name: f"{name}.network" for name in (*backbones, "early_exits")},
+                },
+                "answer",
             ),
             Node(make_summary, ["findings", "work_folder"], "summary"),
         ]

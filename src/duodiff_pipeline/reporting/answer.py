@@ -1,0 +1,272 @@
+"""The answer in Markdown, for a repository's documents: what was measured, and what holds of the papers' claims."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from ..analysis.exit_statistics import exit_summary
+from ..diffusion.noise import NoiseSchedule
+from ..networks.files import StoredNetwork
+from ..networks.uvit import UViT
+from .curves import SwitchCurve, controls, switch_curves
+from .figures_curves import curves_figure, loss_gap_figure, samples_figure
+from .findings import Findings, Standing, standing
+from .measured import MeasuredPlan
+from .page import full_depth, run_command
+from .report_data import ReportData
+from .statements import exits, headline, reasons
+from .switches import SwitchRange, suggested_switches
+from .template import render
+from .wording import counted, interval_ends, listed, number, percent, record_text, signed, spread_text
+
+RIVALS = {"deep": "deep with fewer steps", "middle": "the middle network alone", "reversed": "the order reversed"}
+
+
+@dataclass(frozen=True)
+class AnswerData:
+    """What the answer shows beside the findings.
+
+    loss_gap, loss_gap_switches: of the pipeline loss_gap; curve_table: of switch_curves; networks: by name, those of
+    early exits included; training_seconds: by network.
+    """
+
+    report: ReportData
+    loss_gap: pd.DataFrame
+    loss_gap_switches: Sequence[Mapping[str, Any]]
+    curve_table: pd.DataFrame
+    networks: Mapping[str, StoredNetwork]
+    training_seconds: Mapping[str, float]
+
+    @property
+    def noise(self) -> NoiseSchedule:
+        return self.report.parameters.noise.schedule()
+
+    @cached_property
+    def curves(self) -> list[SwitchCurve]:
+        return switch_curves(self.curve_table, self.noise)
+
+    def loss_gap_of(self, curve: SwitchCurve) -> Mapping[str, Any]:
+        return next(s for s in self.loss_gap_switches if (s["solver"], s["steps"]) == (curve.solver, curve.steps))
+
+    def excess(self, curve: SwitchCurve) -> list[float]:
+        """The excess error of every switch 0..S."""
+        own = self.loss_gap[(self.loss_gap["solver"] == curve.solver) & (self.loss_gap["steps"] == curve.steps)]
+        return [0.0, *own.sort_values("evaluation")["excess"]]
+
+
+def draw_answer_figures(findings: Findings, data: AnswerData) -> dict[str, str]:
+    """Every figure that the report has not, as SVG by name."""
+    report = data.report
+    pick = findings.pick.plan.name
+    shown = dict.fromkeys([findings.baseline.name, pick, findings.shallow.plan.name])
+    samples = {"real, held out": report.held_out.images, **{name: report.sample_grids[name] for name in shown}}
+    floor = findings.floor if findings.floor_compares else None
+    return {
+        "curves": curves_figure(data.curves, controls(data.curve_table), floor),
+        "loss_gap": loss_gap_figure(
+            data.curves, [data.excess(curve) for curve in data.curves], report.parameters.loss_gap.tolerance
+        ),
+        "samples": samples_figure(samples),
+    }
+
+
+def render_answer(findings: Findings, data: AnswerData) -> str:
+    """The page; its figures stand in the folder `figures` beside it."""
+    report = data.report
+    suggested = suggested_switches(report.change_points, report.exit_table, data.noise)
+    record = findings.baseline.record
+    return render(
+        "answer.md.j2",
+        headline=headline(findings),
+        reasons=reasons(findings),
+        packs=[report.train, report.held_out],
+        command=run_command(report.environment, report.runtime_params),
+        git=report.git,
+        record=record,
+        claims=_claims(findings, data, suggested),
+        networks=[_network_row(name, network, data) for name, network in data.networks.items()],
+        baseline=findings.baseline.name,
+        baseline_fid=record_text(record),
+        floor=spread_text(findings.floor.mean, findings.floor.spread),
+        floor_ratio=findings.floor_ratio,
+        shallow=findings.shallow.plan.name,
+        shallow_fid=record_text(findings.shallow.plan.record),
+        shallow_difference=_difference(findings.shallow.difference),
+        exits_said=exits(exit_summary(report.exit_table, full_depth(report.parameters))),
+        suggested=suggested,
+        curves=[_curve_rows(curve) for curve in data.curves],
+        rivals=RIVALS,
+        agreement=_agreement(data, suggested),
+        tolerance=percent(report.parameters.loss_gap.tolerance),
+        correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
+        speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
+        prices=[row for plan in findings.duodiffs if (row := _price_row(plan, findings, data))],
+    )
+
+
+def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRange]) -> list[tuple[str, str]]:
+    """Each claim of the papers with what was found."""
+    found = [s for s in suggested if s.edge is not None]
+    transition = f"at {listed(s.label for s in found)}" if found else "at no threshold"
+    claims = [("Exits change at one switch (phase transition)", f"Found {transition} of {len(suggested)} tried.")]
+    for curve in data.curves:
+        low, high = curve.free
+        free = f"No switch up to k = {low} is credibly worse" if low else "The first switch is credibly worse already"
+        beyond = f"; beyond k = {high} every one is" if high < curve.steps else ""
+        claims.append((f"A shallow start costs no quality, {_named(curve)}", f"{free}{beyond}."))
+        for role, rival in RIVALS.items():
+            if said := _tally(curve, role):
+                claims.append((f"DuoDiff against {rival} at its cost, {_named(curve)}", said))
+    return claims
+
+
+def _tally(curve: SwitchCurve, role: str) -> str:
+    """Of the switches that a rival reaches, how many stand how; empty where it reaches none."""
+    own = {k: r for k, rivals in enumerate(curve.rivals) for r in rivals if r.role == role and 0 < k < curve.steps}
+    words: dict[Standing, str] = {"better": "better", "worse": "worse", "indistinguishable": "undecided"}
+    parts = []
+    for which, word in words.items():
+        ks = [k for k, rival in own.items() if rival.standing == which]
+        if ks:
+            parts.append(f"{word} at {len(ks)} (k = {_spans(ks)})")
+    return f"Of {len(own)} measured: {', '.join(parts)}." if own else ""
+
+
+def _spans(ks: Sequence[int]) -> str:
+    """1, 2, 3, 7 as "1 to 3, 7"."""
+    spans: list[list[int]] = []
+    for k in ks:
+        if spans and k == spans[-1][-1] + 1:
+            spans[-1].append(k)
+        else:
+            spans.append([k])
+    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+
+
+def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[str, str]:
+    header = network.header
+    shape = header.architecture
+    curve = data.report.training_curves[name]
+    return {
+        "name": name.replace("_", " "),
+        "what": f"{counted(shape['depth'], 'block')}, {shape['width']} wide, patch {shape['patch']}"
+        if isinstance(network.module, UViT)
+        else f"a head and a probe for each of {shape['depth']} blocks",
+        "parameters": f"{network.parameters / 1e6:.3g} M",
+        "gmacs": number(network.module.macs / 1e9) if isinstance(network.module, UViT) else "",
+        "steps": f"{header.step:,}",
+        "training": number(curve["training_gmacs"]),
+        "minutes": number(data.training_seconds[name] / 60),
+        "stored_as": header.stored_as,
+        "sha256": network.sha256,
+    }
+
+
+def _curve_rows(curve: SwitchCurve) -> dict[str, Any]:
+    """A line a switch; controls as FID of the switch minus theirs."""
+    most = curve.points[0].gmacs
+    rows = []
+    for point, rivals in zip(curve.points, curve.rivals, strict=True):
+        by_role = {rival.role: rival for rival in rivals} if 0 < point.k < curve.steps else {}
+        against = curve.against_deep(point.k)
+        rows.append(
+            {
+                "k": point.k,
+                "cost": percent(point.gmacs / most),
+                "fid": _value(point.fid.value, point.fid.low, point.fid.high),
+                "against_deep": "" if point.k == 0 else _marked(_difference(against), standing(against)),
+                "rivals": [
+                    _marked(_difference(by_role[role].difference), by_role[role].standing) if role in by_role else ""
+                    for role in RIVALS
+                ],
+            }
+        )
+    return {"name": _named(curve), "rows": rows}
+
+
+def _agreement(data: AnswerData, suggested: Sequence[SwitchRange]) -> dict[str, Any]:
+    """Where each method would switch, as k on every curve's grid; bold where its range meets that of free switches."""
+    rows: list[tuple[str, list[str]]] = []
+    for switch in suggested:
+        if switch.edge is None or switch.low is None or switch.high is None:
+            rows.append((f"exit statistics, {switch.label}", ["none" for _ in data.curves]))
+            continue
+        edges = (switch.edge, switch.high, switch.low)  # a later switch is an earlier timestep
+        cells = []
+        for curve in data.curves:
+            k, low, high = (sum(n >= edge for n in curve.grid) for edge in edges)
+            cells.append(_switch_cell((k, low, high), curve.free))
+        rows.append((f"exit statistics, {switch.label}", cells))
+    gaps = [data.loss_gap_of(curve) for curve in data.curves]
+    cells = [
+        _switch_cell((g["k"], g["k_low"], g["k_high"]), curve.free) for g, curve in zip(gaps, data.curves, strict=True)
+    ]
+    rows.append(("loss gap", cells))
+    serve = data.report.parameters.switch_search.backbones
+    front = data.report.trials[data.report.trials["on_front"]]
+    two = front[front["serves"].map(list).map(lambda serves: serves == [serve[0], serve[-1]])]
+    searched = []
+    for curve in data.curves:
+        own = two[(two["solver"] == curve.solver) & (two["steps"] == curve.steps)]
+        searched.append(", ".join(str(k) for k in sorted(set(own["k"].astype(int)))) or "none on the front")
+    rows.append(("search, on its front", searched))
+    free = [f"{low} to {high}" if low < high else str(low) for low, high in (c.free for c in data.curves)]
+    rows.append(("measured: the last switch that is free", free))
+    return {"heads": [_named(curve) for curve in data.curves], "rows": rows}
+
+
+def _switch_cell(switch: tuple[int, int, int], free: tuple[int, int]) -> str:
+    """switch: k and its interval."""
+    k, low, high = switch
+    text = f"{k} ({low} to {high})"
+    return f"**{text}**" if low <= free[1] and free[0] <= high else text
+
+
+def _speed_row(plan: MeasuredPlan, baseline: MeasuredPlan) -> dict[str, str]:
+    ratio = baseline.gmacs / plan.gmacs
+    return {
+        "name": plan.name,
+        "macs": f"{ratio:.2f}",
+        "measured": f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})",
+        "share": percent(plan.speed_up / ratio),
+    }
+
+
+def _price_row(plan: MeasuredPlan, findings: Findings, data: AnswerData) -> dict[str, str] | None:
+    """A DuoDiff against the deep network with as many steps of the same solver, where that was evaluated."""
+    last = plan.serves[-1]
+    same = [p for p in findings.plans if p.serves == (last,) and p.solver == plan.solver and p.exit_threshold is None]
+    if not same:
+        return None
+    (deep,) = same
+    saved = deep.gmacs - plan.gmacs
+    saved_seconds = deep.seconds_per_image - plan.seconds_per_image
+    seconds = sum(data.training_seconds[name] for name in set(plan.serves) - {last})
+    extra = plan.training_gmacs - deep.training_gmacs
+    return {
+        "name": plan.name,
+        "memory": f"{number(plan.resident_mb)} instead of {number(deep.resident_mb)}",
+        "training": f"{number(extra)} ({percent(extra / deep.training_gmacs)})",
+        "saved": f"{number(saved)} ({percent(saved / deep.gmacs)})",
+        "pays": f"{extra / saved:,.0f}" if saved > 0 else "never",
+        "pays_seconds": f"{seconds / saved_seconds:,.0f}" if saved_seconds > 0 else "never",
+    }
+
+
+def _named(curve: SwitchCurve) -> str:
+    return f"{curve.solver} {curve.steps}"
+
+
+def _difference(difference: Any) -> str:
+    return f"{signed(difference)} ({interval_ends(difference)})"
+
+
+def _marked(text: str, which: Standing) -> str:
+    return {"better": f"**{text}**", "worse": f"*{text}*", "indistinguishable": text}[which]
+
+
+def _value(value: float, low: float, high: float) -> str:
+    return f"{number(value)} ({number(low)} to {number(high)})"
