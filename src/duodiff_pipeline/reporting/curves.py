@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.solvers import Solver, SolverName
+from ..files import sha256_of_json
 from ..metrics.intervals import Interval, block_interval, paired_difference
 from .findings import Standing, standing
 
@@ -103,6 +104,11 @@ def switch_curves(table: pd.DataFrame, noise: NoiseSchedule) -> list[SwitchCurve
         grid = Solver(solver, steps).grid(noise)
         curves.append(SwitchCurve(solver, steps, tuple(points), tuple(rivals), grid))
     return curves
+
+
+def measured_with(networks_sha256: Sequence[str], reference_sha256: str, n_images: int) -> str:
+    """Identifies what a table of curves was measured with: networks noise to data, reference, images a block."""
+    return sha256_of_json([list(networks_sha256), reference_sha256, n_images])
 
 
 def controls(table: pd.DataFrame) -> dict[str, list[CurvePoint]]:
