@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def wait_for(path: Path) -> None:
 def test_what_a_command_started_stops_with_it(tmp_path: Path, number: signal.Signals) -> None:
     for name, code in (("inner", INNER), ("middle", MIDDLE), ("outer", OUTER)):
         (tmp_path / f"{name}.py").write_text(code)
-    with subprocess.Popen([sys.executable, "outer.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, number, signal.SIG_DFL)  # where the tests run below nohup, SIGHUP is ignored
+    command = [sys.executable, "outer.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         wait_for(tmp_path / "there")
         process.send_signal(number)
         _, said = process.communicate()

@@ -247,7 +247,9 @@ MISTAKES = {
         "Pipeline contains no nodes after applying all provided filters. Please ensure that at least one pipeline with "
         "nodes has been defined.",
     ),
-    "unknown environment": before("--env nope", "there is no environment 'nope'; conf/ holds base, local, test"),
+    "unknown environment": before(
+        "--env nope", "there is no environment 'nope'; conf/ holds base, fashion_mnist, local, test"
+    ),
     "unknown runner": before("--runner Nope", "module 'kedro.runner' has no attribute 'Nope'"),
     "versions of what has none": before(
         "--load-versions reference:2026-01-01T00.00.00.000Z",
