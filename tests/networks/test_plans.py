@@ -9,7 +9,7 @@ from duodiff_pipeline.diffusion.sampling import sample
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.errors import InputError
-from duodiff_pipeline.networks.early_exit import AdaptiveDenoiser
+from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan, single
 from duodiff_pipeline.networks.staged import StagedDenoiser
 
