@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from duodiff_pipeline.networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
 from duodiff_pipeline.networks.uvit import UViTConfig
 
+
 @pytest.mark.parametrize("probe", ["linear", "attention"])
 def test_training_cost_of_heads_and_probes_is_that_of_running_them_all(make_uvit, make_exits, probe):
     network = make_uvit(num_classes=5, depth=5)

@@ -61,7 +61,9 @@ def test_loss_is_the_formula_written_out(pixels):
     for i in range(3):
         for n in range(4):
             for error, said in zip(
-                (eps[i, n] - true[n]).flatten().tolist(), confidence[i, n].expand(2, 4, 4).flatten().tolist(), strict=True
+                (eps[i, n] - true[n]).flatten().tolist(),
+                confidence[i, n].expand(2, 4, 4).flatten().tolist(),
+                strict=True,
             ):
                 probes += (said - (1 - abs(torch.tensor(error).tanh().item()))) ** 2 / (3 * 4 * 32)
     layers = sum(mean_confidence[i] / sum(mean_confidence) * sum(mse[i]) / 4 for i in range(3))

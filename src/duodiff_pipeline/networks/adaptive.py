@@ -73,7 +73,8 @@ class AdaptiveDenoiser:
                     here = here[:0]
                     break
                 if leaving:
-                    stay, go = leaves.sort(stable=True).indices.split([len(here) - leaving, leaving])
+                    order = leaves.sort(stable=True).indices  # who stays, then who leaves
+                    stay, go = order[:-leaving], order[-leaving:]
                     gone, out = here[go], tokens.index_select(0, go)
                     left.append((depth, gone, self._read_out(depth, out, x, timesteps, gone)))
                     here, hits, tokens = here[stay], hits[stay], tokens.index_select(0, stay)

@@ -231,7 +231,11 @@ def _resident(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> li
 def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
     """Of all that a block of a plan depends on beside what all plans share; its name is left out."""
     depends_on = {name: networks[name].sha256 for name in _served_by(plan)}
-    schedule = {"runs": plan.runs, "noise": asdict(plan.schedule.noise), "exits": [plan.exit_threshold, plan.exit_patience]}
+    schedule = {
+        "runs": plan.runs,
+        "noise": asdict(plan.schedule.noise),
+        "exits": [plan.exit_threshold, plan.exit_patience],
+    }
     return sha256_of_json({"solver": asdict(plan.solver), **schedule, **depends_on})[:16]
 
 
