@@ -11,6 +11,8 @@ from duodiff_pipeline import tracking
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.networks.early_exit import EarlyExits
 from duodiff_pipeline.networks.files import NetworkHeader, StoredNetwork
+from duodiff_pipeline.networks.probes import ProbeName
+from duodiff_pipeline.networks.shared_exits import SharedExits
 from duodiff_pipeline.networks.uvit import UViT, UViTConfig
 
 torch.set_num_threads(1)
@@ -49,8 +51,8 @@ def make_uvit() -> Callable[..., UViT]:
 
 @pytest.fixture(scope="session")
 def make_exits() -> Callable[..., EarlyExits]:
-    def make(network: UViT, seed: int = 0) -> EarlyExits:
-        exits = EarlyExits(network.config)
+    def make(network: UViT, seed: int = 0, probe: ProbeName = "linear") -> EarlyExits:
+        exits = EarlyExits(network.config, probe)
         fill(exits.heads, seed, std=0.3)
         fill(exits.probes, seed, std=1.0)  # uncertainties that spread, so that images exit at many depths
         return exits.eval().requires_grad_(False)
@@ -59,8 +61,19 @@ def make_exits() -> Callable[..., EarlyExits]:
 
 
 @pytest.fixture(scope="session")
+def make_shared_exits() -> Callable[..., SharedExits]:
+    def make(network: UViT, seed: int = 0, probe: ProbeName = "linear") -> SharedExits:
+        exits = SharedExits(network.config, probe)
+        fill(exits.tuned, seed + 7, std=0.2)
+        fill(exits.probes, seed, std=1.0)
+        return exits.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_stored() -> Callable[..., StoredNetwork]:
-    def make(network: UViT | EarlyExits, kind: str = "uvit", **changes) -> StoredNetwork:
+    def make(network: UViT | EarlyExits | SharedExits, kind: str = "uvit", **changes) -> StoredNetwork:
         header = NetworkHeader(
             kind=kind,
             architecture=asdict(network.config),

@@ -31,6 +31,16 @@ def test_an_environment_overrides_single_nested_keys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("variant", "patience", "passed_by"),
+    [("duodiff", None, 0), ("authors", None, 1), ("authors", 0, 0), ("duodiff", 3, 3)],
+)
+def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patience: int | None, passed_by: int) -> None:
+    raw = _parameters("base")
+    raw["early_exit"] |= {"variant": variant, "patience": patience}
+    assert validate(raw).early_exit.exit_patience == passed_by
+
+
+@pytest.mark.parametrize(
     ("key", "value", "message"),
     [
         ("switch_search.n_trials", 0, "switch_search.n_trials: Input should be greater than or equal to 1, not 0"),
@@ -61,6 +71,9 @@ def test_an_environment_overrides_single_nested_keys() -> None:
             "medium",
             "evaluation.middle is 'medium', but the backbones are ['deep', 'middle', 'shallow']",
         ),
+        ("early_exit.variant", "deediff", "early_exit.variant: Input should be 'duodiff' or 'authors', not 'deediff'"),
+        ("early_exit.probe", "mlp", "early_exit.probe: Input should be 'linear' or 'attention', not 'mlp'"),
+        ("early_exit.patience", -1, "early_exit.patience: Input should be greater than or equal to 0, not -1"),
         ("noise.kind", "sigmoid", "noise.kind: Input should be 'linear' or 'cosine', not 'sigmoid'"),
         (
             "data_preparation.folder",

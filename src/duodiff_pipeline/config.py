@@ -12,7 +12,8 @@ from .diffusion.solvers import Solver, SolverName
 from .errors import InputError
 from .images.decoding import Crop, Decoding, Filter, Mode
 from .images.folder import Labels
-from .networks.files import StoredAs
+from .networks.files import ExitVariant, StoredAs
+from .networks.probes import ProbeName
 from .networks.uvit import UViTConfig
 from .training.optimisation import Optimisation
 
@@ -159,10 +160,26 @@ class Training(Settings):
 
 
 class EarlyExit(Settings):
-    """Heads and probes on a frozen backbone."""
+    """AdaDiff's early exits from a backbone."""
 
     backbone: str = Field(description="the backbone that gets early exits")
+    variant: ExitVariant = Field(
+        description="duodiff: as DuoDiff re-implemented AdaDiff, a head and a probe before every block of the frozen "
+        "backbone; authors: as AdaDiff's authors' code does it, probes after every block of a fine-tuned one, whose "
+        "own output layers are the head"
+    )
+    probe: ProbeName = Field(
+        description="linear or attention; linear says one number an image for duodiff, one a pixel for authors"
+    )
+    patience: int | None = Field(
+        ge=0, description="hits that an image passes below the middle block; null: 0 for duodiff, 1 for authors"
+    )
     steps: int = Field(ge=1, description="training steps")
+
+    @property
+    def exit_patience(self) -> int:
+        """As given, or as the variant's own code has it."""
+        return {"duodiff": 0, "authors": 1}[self.variant] if self.patience is None else self.patience
 
 
 class SolverSettings(Settings):
@@ -191,7 +208,7 @@ class ExitStatistics(Settings):
     """Sampling with the adaptive denoiser to see where it exits."""
 
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        min_length=1, description="uncertainties at which to exit"
+        min_length=1, description="uncertainties at which to exit; 1 - those of AdaDiff's code, which are confidences"
     )
     solver: SolverSettings
     images: int = Field(ge=8, description="images sampled for each threshold")
@@ -276,7 +293,7 @@ class Evaluation(Settings):
     solver: SolverSettings
     schedules: int = Field(ge=1, description="schedules of the search's front to evaluate")
     exit_thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        description="AdaDiff thresholds to evaluate"
+        description="AdaDiff thresholds to evaluate, uncertainties as those of exit_statistics"
     )
     middle: str | None = Field(description="backbone of the control of middle depth, or null")
     grid_images: int = Field(ge=1, description="images of a sample grid")

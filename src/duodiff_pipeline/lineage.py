@@ -7,7 +7,7 @@ from .errors import InputError
 from .images.pack import ImagePack
 from .metrics.classifier import FeatureClassifier
 from .metrics.reference import ReferenceStatistics
-from .networks.files import StoredNetwork
+from .networks.files import EXIT_KINDS, StoredNetwork
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
 EXITS = "early_exits"
@@ -34,7 +34,8 @@ class Lineage:
 
     def _require_architecture(self, name: str, network: StoredNetwork) -> None:
         of, header = name.removesuffix(".network"), network.header
-        expected = EXITS if of == EXITS else "uvit"
+        exits = self._parameters.early_exit
+        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else "uvit"
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
         for parameter, (found, now) in self._found_and_set(of, header.architecture).items():

@@ -417,6 +417,10 @@ MISTAKES = {
         "deep.network holds a network of kind early_exits, not uvit: train it again",
         bad.copied("early_exits.safetensors", "deep.safetensors"),
     ),
+    "exits of another variant": after(
+        "--pipelines exit_statistics --params early_exit.variant=authors",
+        "early_exits.network holds a network of kind early_exits, not shared_exits: train it again",
+    ),
     "exits of another backbone": after(
         "--pipelines exit_statistics",
         "the early exits do not belong to this deep: train them anew",

@@ -1,6 +1,5 @@
-"""Early exits; symbols as in the module: u_i uncertainty before block i, L depth."""
+"""Early exits as DuoDiff re-implemented them: separate heads and probes on block inputs. L: depth."""
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -9,153 +8,30 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from duodiff_pipeline.diffusion.denoiser import Prediction
-from duodiff_pipeline.networks.early_exit import AdaptiveDenoiser, EarlyExits, early_exit_loss, tokens_before_blocks
+from duodiff_pipeline.networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
 from duodiff_pipeline.networks.uvit import UViTConfig
 
-IMAGES = 24
-VARIANTS = [
-    {},
-    {"num_classes": 5},
-    {"predicts": "image"},
-    {"depth": 1},
-    {"num_classes": 5, "predicts": "image", "patch": 2, "channels": 2},
-]
 
-
-class Bed:
-    """A network with early exits, a batch, and what all L heads and probes say about it."""
-
-    def __init__(self, make_uvit, make_exits, **changes):
-        self.network = make_uvit(**{"depth": 5, **changes})
-        self.exits = make_exits(self.network)
-        config = self.network.config
-        generator = torch.Generator().manual_seed(5)
-        self.x = torch.randn(IMAGES, config.channels, 8, 8, generator=generator)
-        self.labels = torch.arange(IMAGES) % 5 if config.num_classes else None
-        self.timestep = 300.0
-        timesteps = torch.full((IMAGES,), self.timestep)
-        tokens = tokens_before_blocks(self.network, self.x, timesteps, self.labels)
-        self.eps, self.u = self.exits(tokens, self.x, timesteps)
-        self.own_eps = self.network(self.x, timesteps, self.labels)
-        self.denoiser = AdaptiveDenoiser(self.network, self.exits, 0.0)
-
-    def threshold(self, share: float) -> float:
-        """Midway between two neighbouring uncertainties, so that rounding cannot decide an exit."""
-        u = self.u.flatten().sort().values
-        i = int(share * (len(u) - 1))
-        while u[i + 1] - u[i] < 2e-5:
-            i += 1
-        return float(u[i] + u[i + 1]) / 2
-
-    def pick(self, threshold: float) -> tuple[Tensor, Tensor]:
-        """Noise and exit depth from running every layer: of the first i with u_i <= threshold, else of the network."""
-        eps, depth = self.own_eps.clone(), torch.full((IMAGES,), self.network.depth)
-        for n in range(IMAGES):
-            for i in range(self.network.depth):
-                if self.u[i, n] <= threshold:
-                    eps[n], depth[n] = self.eps[i, n], i
-                    break
-        return eps, depth
-
-    def predict(self, threshold: float, images: slice = slice(None)) -> Prediction:
-        self.denoiser.threshold = threshold
-        labels = None if self.labels is None else self.labels[images]
-        return self.denoiser.predict(self.x[images], self.timestep, labels)
-
-
-@pytest.fixture(params=VARIANTS, ids=str, scope="module")
-def bed(request, make_uvit, make_exits) -> Bed:
-    return Bed(make_uvit, make_exits, **request.param)
-
-
-def thresholds(bed: Bed) -> list[float]:
-    return [bed.threshold(share) for share in (0.02, 0.1, 0.25, 0.5)]
-
-
-def test_adaptive_denoiser_equals_running_every_layer_and_picking(bed):
-    depths = set()
-    for threshold in thresholds(bed):
-        expected_eps, expected_depth = bed.pick(threshold)
-        found = bed.predict(threshold)
-        assert torch.equal(found.exit_depth, expected_depth)
-        torch.testing.assert_close(found.eps, expected_eps, rtol=1e-5, atol=1e-5)
-        depths |= set(expected_depth.tolist())
-    assert bed.network.depth in depths
-    assert len(depths) >= min(4, bed.network.depth + 1)
-
-
-def count_images(bed: Bed, threshold: float) -> tuple[Counter[str], list[int]]:
-    """Images that each module saw in one prediction, and the reported exit depths."""
-    bed.predict(threshold)  # the first prediction also counts what modules cost, on copies that keep their hooks
-    seen, hooks = Counter(), []
-    watched = {f"block {i}": block for i, block in enumerate(bed.network.blocks)}
-    watched |= {f"probe {i}": probe for i, probe in enumerate(bed.exits.probes)}
-    watched |= {f"head {i}": head.decoder_pred for i, head in enumerate(bed.exits.heads)}
-    watched["own head"] = bed.network.decoder_pred
-    for name, module in watched.items():
-        hooks.append(module.register_forward_hook(lambda _, inputs, __, name=name: seen.update({name: len(inputs[0])})))
-    depth = bed.predict(threshold).exit_depth.tolist()
-    for hook in hooks:
-        hook.remove()
-    return seen, depth
-
-
-def test_blocks_really_executed_are_the_reported_exit_depths(bed):
-    for threshold in [-1.0, *thresholds(bed), 1.0]:
-        seen, depth = count_images(bed, threshold)
-        for i in range(bed.network.depth):
-            assert seen[f"block {i}"] == sum(d > i for d in depth)
-            assert seen[f"probe {i}"] == sum(d >= i for d in depth)
-            assert seen[f"head {i}"] == sum(d == i for d in depth)
-        assert seen["own head"] == sum(d == bed.network.depth for d in depth)
-        assert sum(count for name, count in seen.items() if name.startswith("block")) == sum(depth)
-
-
-def counted_macs(bed: Bed, threshold: float, images: slice = slice(None)) -> int:
-    # of PyTorch's attention kernels for the CPU the counter knows only this one
+@pytest.mark.parametrize("probe", ["linear", "attention"])
+def test_training_cost_of_heads_and_probes_is_that_of_running_them_all(make_uvit, make_exits, probe):
+    network = make_uvit(num_classes=5, depth=5)
+    exits = make_exits(network, probe=probe)
+    x, timesteps = torch.randn(7, 1, 8, 8), torch.full((7,), 300.0)
+    tokens = tokens_before_blocks(network, x, timesteps, torch.arange(7) % 5)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        bed.predict(threshold, images)
-    return counter.get_total_flops() // 2
+        exits(tokens, x, timesteps)
+    assert exits.macs * 7 == counter.get_total_flops() // 2
 
 
-def test_reported_macs_are_those_of_the_modules_executed(bed):
-    for threshold in [-1.0, *thresholds(bed), 1.0]:
-        macs = bed.predict(threshold).macs
-        assert int(macs.sum()) == counted_macs(bed, threshold)
-        for n in range(0, IMAGES, 8):
-            assert int(macs[n]) == counted_macs(bed, threshold, slice(n, n + 1))
-
-
-def test_threshold_zero_never_exits(bed):
-    found = bed.predict(0.0)
-    assert set(found.exit_depth.tolist()) == {bed.network.depth}
-    torch.testing.assert_close(found.eps, bed.own_eps, rtol=0, atol=1e-6)
-    assert set(found.macs.tolist()) == {bed.network.macs + sum(bed.exits.probe_macs)}
-
-
-def test_threshold_one_always_exits_before_the_first_block(bed):
-    found = bed.predict(1.0)
-    assert set(found.exit_depth.tolist()) == {0}
-    torch.testing.assert_close(found.eps, bed.eps[0], rtol=0, atol=1e-6)
-
-
-def test_an_uncertainty_at_the_threshold_exits(make_uvit, make_exits):
-    bed = Bed(make_uvit, make_exits)
-    with torch.no_grad():
-        for probe in bed.exits.probes:
-            probe.linear.weight.zero_()
-            probe.linear.bias.zero_()  # every u is exactly one half
-    assert set(bed.predict(0.5).exit_depth.tolist()) == {0}
-    assert set(bed.predict(0.499).exit_depth.tolist()) == {bed.network.depth}
-
-
-def test_training_cost_of_heads_and_probes_is_that_of_running_them_all(bed):
-    timesteps = torch.full((IMAGES,), bed.timestep)
-    tokens = tokens_before_blocks(bed.network, bed.x, timesteps, bed.labels)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        bed.exits(tokens, bed.x, timesteps)
-    assert bed.exits.macs * IMAGES == counter.get_total_flops() // 2
+def test_running_all_of_them_is_running_each(make_uvit, make_exits):
+    network = make_uvit(depth=5)
+    exits = make_exits(network)
+    x, timesteps = torch.randn(3, 1, 8, 8), torch.tensor([0, 500, 999])
+    tokens = tokens_before_blocks(network, x, timesteps)
+    eps, u = exits(tokens, x, timesteps)
+    for depth in exits.depths:
+        assert torch.equal(eps[depth], exits.read_out(depth, tokens[depth], x, timesteps))
+        assert torch.equal(u[depth], exits.uncertainty(depth, tokens[depth]))
 
 
 def test_cifar_heads_and_probes_have_the_published_sizes():

@@ -3,8 +3,7 @@ import torch
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.pack import ImagePack
-from duodiff_pipeline.networks.early_exit import EarlyExits
-from duodiff_pipeline.networks.files import StoredNetwork
+from duodiff_pipeline.networks.files import EXIT_KINDS, StoredNetwork
 
 
 @pytest.fixture
@@ -34,13 +33,26 @@ def test_round_trip_keeps_weights_header_and_identity(stored, tmp_path):
     assert torch.equal(loaded.module(x, timesteps, labels), stored.module(x, timesteps, labels))
 
 
-def test_early_exits_round_trip(make_uvit, make_exits, make_stored, tmp_path):
-    network = make_uvit()
-    stored = make_stored(make_exits(network), "early_exits")
+@pytest.mark.parametrize(("variant", "probe"), EXIT_KINDS)
+def test_early_exits_round_trip(make_uvit, make_exits, make_shared_exits, make_stored, tmp_path, variant, probe):
+    make = make_exits if variant == "duodiff" else make_shared_exits
+    stored = make_stored(make(make_uvit(), probe=probe), EXIT_KINDS[variant, probe])
     stored.save(tmp_path / "exits.safetensors")
     loaded = StoredNetwork.load(tmp_path / "exits.safetensors")
-    assert isinstance(loaded.module, EarlyExits)
+    assert type(loaded.module) is type(stored.module)
     assert loaded.sha256 == stored.sha256
+
+
+def test_the_parameters_of_early_exits_keep_their_names(make_uvit, make_exits):
+    names = {name.split(".", 2)[2] for name in make_exits(make_uvit()).state_dict()}
+    layers = ("norm", "decoder_pred", "final_layer", "linear")
+    assert names == {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+
+
+def test_exits_of_another_kind_do_not_fit(make_uvit, make_exits, make_stored, tmp_path):
+    path = tmp_path / "exits.safetensors"
+    make_stored(make_exits(make_uvit()), "shared_exits").save(path)
+    assert_refused(path, "does not fit its architecture")
 
 
 def test_half_precision_halves_the_file_and_rounds_every_weight(make_uvit, make_stored, tmp_path):

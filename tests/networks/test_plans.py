@@ -9,7 +9,7 @@ from duodiff_pipeline.diffusion.sampling import sample
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.errors import InputError
-from duodiff_pipeline.networks.early_exit import AdaptiveDenoiser
+from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan, single
 from duodiff_pipeline.networks.staged import StagedDenoiser
 
@@ -120,3 +120,13 @@ def test_exits_of_another_network_or_none_are_refused(bank, noise):
     without = NetworkBank(bank.backbones)
     with pytest.raises(InputError, match="adadiff: deep has no early exits"):
         without.denoiser(replace(single("adadiff", "deep", SOLVER, noise), exit_threshold=0.4))
+
+
+def test_exits_with_a_network_of_their_own_run_that(bank, make_shared_exits, make_stored, noise):
+    deep = bank.backbones["deep"]
+    shared = make_stored(make_shared_exits(deep.module), "shared_exits", backbone_sha256=deep.sha256)
+    plan = replace(single("adadiff", "deep", SOLVER, noise), exit_threshold=0.4, exit_patience=1)
+    adaptive = replace(bank, exits=shared).denoiser(plan)
+    assert adaptive.network is shared.module.tuned
+    assert adaptive.patience == 1
+    assert SamplingPlan.from_dict(plan.to_dict()) == plan

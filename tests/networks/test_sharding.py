@@ -10,7 +10,7 @@ from duodiff_pipeline.diffusion.sampling import sample
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.images.pixels import to_uint8
-from duodiff_pipeline.networks.early_exit import AdaptiveDenoiser
+from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
 from duodiff_pipeline.networks.staged import StagedDenoiser
 
 SHAPE = (1, 8, 8)

@@ -2,12 +2,13 @@
 
 import pytest
 
-from duodiff_pipeline.config import Evaluation
+from duodiff_pipeline.config import EarlyExit, Evaluation, Noise, SwitchSearch
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.networks.plans import NetworkBank
 from duodiff_pipeline.pipelines.evaluation.comparison import EvaluatedPlan, evaluated_plans
+from duodiff_pipeline.pipelines.evaluation.nodes import plan_evaluation
 from duodiff_pipeline.pipelines.switch_search.nodes import choose_schedules
 
 BACKBONES = ("shallow", "middle", "deep")
@@ -65,6 +66,36 @@ def test_schedules_of_other_networks_at_the_same_switch_are_told_apart(bank):
     }
     reversed_serves = {one.plan.schedule.serves for name, one in plans.items() if "reversed" in name}
     assert reversed_serves == {serves[::-1] for serves in pairs}
+
+
+def test_adaptive_plans_leave_by_the_patience_of_the_variant(bank):
+    settings = SETTINGS.model_copy(update={"exit_thresholds": (0.05, 0.08)})
+    plans = evaluated_plans([], settings, bank, BACKBONES, NOISE, exit_patience=1)
+    adaptive = [one.plan for one in plans if one.role == "adadiff"]
+    assert [(plan.name, plan.exit_threshold, plan.exit_patience) for plan in adaptive] == [
+        ("adadiff ddim 20 u<=0.05", 0.05, 1),
+        ("adadiff ddim 20 u<=0.08", 0.08, 1),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["early_exits", "shared_exits"])
+def test_exits_with_a_network_of_their_own_need_no_other_in_memory(
+    bank, make_exits, make_shared_exits, make_stored, kind
+):
+    deep = bank.backbones["deep"]
+    make = {"early_exits": make_exits, "shared_exits": make_shared_exits}[kind]
+    exits = make_stored(make(deep.module), kind, backbone_sha256=deep.sha256)
+    stored = {f"network_{name}": network for name, network in bank.backbones.items()} | {"network_early_exits": exits}
+    curves = {f"curve_{name}": {"training_gmacs": 1.0} for name in (*bank.backbones, "early_exits")}
+    settings = SETTINGS.model_copy(update={"exit_thresholds": (0.05,)})
+    early_exit = EarlyExit(backbone="deep", variant="duodiff", probe="linear", patience=None, steps=1)
+    search = SwitchSearch(n_trials=1, images=None, seed=0, solvers=("ddim",), steps=(2,), backbones=BACKBONES)
+    noise = Noise(kind="linear", timesteps=1000)
+    plans = plan_evaluation([], settings, search, early_exit, noise, **stored, **curves)
+    (adaptive,) = [plan for plan in plans if plan["role"] == "adadiff"]
+    alone = kind == "shared_exits"
+    assert adaptive["resident_parameters"] == exits.parameters + (0 if alone else deep.parameters)
+    assert adaptive["training_gmacs"] == 2.0  # it was trained from the deep one
 
 
 def test_a_front_of_three_stages_is_chosen():

@@ -34,6 +34,7 @@ CONF = Path(__file__).parents[2] / "conf" / "base" / "parameters.yml"
 SEEDS = (101, 102, 103, 104, 105)
 KID_FLOOR = Floor((-1.1, 0.2, 0.9), 599)
 COST = {"deep": 0.0178, "middle": 0.0101, "shallow": 0.0062}  # GMACs an evaluation
+DEPTH = {"deep": 9, "middle": 5, "shallow": 3}
 PARAMETERS = {"deep": 1_790_000, "middle": 1_010_000, "shallow": 610_000, "early_exits": 40_000}
 TRAINING = {"deep": 13_600.0, "middle": 7_700.0, "shallow": 4_700.0, "early_exits": 1_100.0}
 
@@ -95,6 +96,7 @@ def evaluation(
         k = switches[0] if len(switches) == 1 else None
         threshold = 0.05 if role == "adadiff" else None
         gmacs = sum(COST[network] for network in assignment) * (0.83 if threshold else 1)
+        depth = sum(DEPTH[network] for network in assignment) / len(assignment) * (0.8 if threshold else 1)
         blocks = {"fid": values, "kid": 3 * values - 6}
         blocks |= {metric: 2 / 3 + 0.01 * own for metric in MEMORISATION}
         about = dict(
@@ -138,7 +140,9 @@ def evaluation(
         seconds = (gmacs * 0.011 + 0.00008 * len(assignment) / 20) * (1.6 if threshold else 1)
         speed_up = (COST["deep"] * 20 * 0.011 + 0.00008) / seconds
         evaluated.append(described)
-        rows.append(pd.DataFrame({"plan": name, "role": role, "seed": SEEDS, **blocks, "gmacs": gmacs}))
+        rows.append(
+            pd.DataFrame({"plan": name, "role": role, "seed": SEEDS, **blocks, "gmacs": gmacs, "exit_depth": depth})
+        )
         sampling[name] = dict(
             seconds_per_image=seconds, speed_up=speed_up, speed_up_low=speed_up * 0.95, speed_up_high=speed_up * 1.08
         )

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from duodiff_pipeline.networks.early_exit import tokens_before_blocks
+from duodiff_pipeline.networks.early_exit import EarlyExits, tokens_before_blocks
+from duodiff_pipeline.networks.shared_exits import SharedExits
 from duodiff_pipeline.training.batches import Batch
-from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction
+from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction, SharedExitTraining
 from duodiff_pipeline.training.optimisation import Optimisation
 
 TIMESTEPS = torch.tensor([0, 50, 300, 600, 999])
@@ -73,3 +74,45 @@ def test_loss_of_early_exits_weighs_heads_but_not_probes(make_uvit, make_exits, 
             expected += (1 - float(u[i, n])) * weight * float(error.square().mean()) / 5
     found = EarlyExitTraining(exits, network, noise, optimisation(gamma)).training_step(batch, 0)
     assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+def test_loss_of_shared_exits_weighs_the_network_and_layers_but_not_probes(
+    make_uvit, make_shared_exits, noise, batch, gamma
+):
+    exits = make_shared_exits(make_uvit(depth=3))
+    eps, confidence = (part.double() for part in exits(noisy(batch, noise), TIMESTEPS))
+    trust = [float(confidence[i].mean()) for i in range(3)]
+    expected = 0.0
+    for i in range(3):
+        for n in range(5):
+            error = eps[i, n] - batch.eps[n].double()
+            snr = noise.abar[TIMESTEPS[n]] / (1 - noise.abar[TIMESTEPS[n]])
+            weight = 1.0 if gamma is None else min(snr, gamma) / snr
+            expected += float((confidence[i, n] - (1 - error.abs().tanh())).square().mean()) / 5 / 3
+            expected += (trust[i] / sum(trust) + (i == 2)) * weight * float(error.square().mean()) / 5
+    found = SharedExitTraining(exits, noise, optimisation(gamma)).training_step(batch, 0)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("probe", ["linear", "attention"])
+@pytest.mark.parametrize("variant", ["duodiff", "authors"])
+def test_exits_learn(make_uvit, noise, batch, variant, probe):
+    network = make_uvit(depth=3)
+    if variant == "duodiff":
+        exits = EarlyExits(network.config, probe)
+        training = EarlyExitTraining(exits, network, noise, optimisation(None))
+    else:
+        exits = SharedExits(network.config, probe)
+        training = SharedExitTraining(exits, noise, optimisation(None))
+    exits.init_weights(network, torch.Generator().manual_seed(0))
+    optimiser = torch.optim.Adam(exits.parameters(), 1e-2)
+    losses = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss = training.training_step(batch, 0)
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+    assert not any(p.requires_grad for p in network.parameters())

@@ -1,4 +1,4 @@
-"""Early exits on a frozen U-ViT: an output head and an uncertainty probe before every block.
+"""AdaDiff as DuoDiff re-implemented it: on a frozen U-ViT, an output head and an uncertainty probe before every block.
 
 Source: AdaDiff (Tang et al., arXiv 2309.17074) as re-implemented for DuoDiff (arXiv 2410.09633): probe i and head i see
 the input of block i, so exit depth i means that i blocks were executed; depth L is the network's own output.
@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.denoiser import Prediction
 from .cost import count_macs
+from .probes import AttentionProbe, ProbeName, UncertaintyProbe, init_probes, make_probes, probe_macs
 from .uvit import ReadsOut, UViT, UViTConfig
 
 
@@ -38,25 +38,14 @@ class ExitHead(ReadsOut):
         return count_macs(ExitHead(replace(c, predicts="noise")), tokens, None, None)
 
 
-class UncertaintyProbe(nn.Module):
-    """Tokens (N, S, D) to an uncertainty (N,) in (0, 1): a sigmoid on every token, then their mean."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, 1)
-
-    def forward(self, tokens_nsd: Tensor) -> Tensor:
-        return self.linear(tokens_nsd).sigmoid().mean(dim=(1, 2))
-
-
 class EarlyExits(nn.Module):
-    """The L heads and L probes that belong to one frozen network of L blocks."""
+    """The L heads and L probes that belong to one frozen network of L blocks; see `Exits`."""
 
-    def __init__(self, config: UViTConfig) -> None:
+    def __init__(self, config: UViTConfig, probe: ProbeName = "linear") -> None:
         super().__init__()
         self.config = config
         self.heads = nn.ModuleList(ExitHead(config) for _ in range(config.depth))
-        self.probes = nn.ModuleList(UncertaintyProbe(config.width) for _ in range(config.depth))
+        self.probes = make_probes({"linear": UncertaintyProbe, "attention": AttentionProbe}[probe], config)
 
     def init_weights(self, network: UViT, generator: torch.Generator) -> None:
         """Start every head as the network's own output layers, which it stands in for, and every probe near 1/2."""
@@ -67,25 +56,29 @@ class EarlyExits(nn.Module):
         }
         for head in self.heads:
             head.load_state_dict(output)
-        for name, parameter in self.probes.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.normal_(parameter, std=0.02, generator=generator)
+        init_probes(self.probes, generator)
+
+    @property
+    def depths(self) -> range:
+        return range(self.config.depth)
+
+    def network(self, backbone: UViT) -> UViT:
+        return backbone
+
+    def uncertainty(self, depth: int, tokens_nsd: Tensor) -> Tensor:
+        return self.probes[depth](tokens_nsd)
+
+    def read_out(self, depth: int, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        return self.heads[depth](tokens_nsd, x_nchw, timesteps)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all heads and probes for one image, as in training."""
-        return sum(self.probe_macs) + sum(self.head_macs)
+        return len(self.probes) * self.probe_macs + sum(head.macs for head in self.heads)  # type: ignore[misc]
 
     @property
-    def head_macs(self) -> list[int]:
-        return [head.macs for head in self.heads]  # type: ignore[misc]
-
-    @property
-    def probe_macs(self) -> list[int]:
-        tokens = torch.empty(1, self.config.extra_tokens + self.config.patches, self.config.width, device="meta")
-        return [count_macs(probe, tokens) for probe in self.probes]
+    def probe_macs(self) -> int:
+        return probe_macs(self.probes, self.config)
 
     def forward(self, tokens_before_blocks: list[Tensor], x_nchw: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """The L block inputs (N, S, D) to predicted noise (L, N, C, H, W) and uncertainties (L, N)."""
@@ -122,46 +115,3 @@ def early_exit_loss(eps_lnchw: Tensor, u_ln: Tensor, eps_nchw: Tensor, weight_n:
         "probes": (u_ln - u_hat_ln).square().mean(dim=1).sum(),
         "heads": ((1 - u_ln.detach()) * mse_ln).mean(dim=1).sum(),
     }
-
-
-def _macs_by_exit_depth(network: UViT, exits: EarlyExits) -> Tensor:
-    """(L + 1,) int64: multiply-accumulates of one image that exits at each depth, probes and heads included."""
-    before = torch.tensor(network.macs_before_blocks)
-    probed = torch.tensor(exits.probe_macs).cumsum(0)
-    own_head = network.macs - int(before[-1])
-    return before + torch.cat([probed, probed[-1:]]) + torch.tensor([*exits.head_macs, own_head])
-
-
-class AdaptiveDenoiser:
-    """AdaDiff: every image leaves at the first block whose probe is sure enough; keeps the `Denoiser` contract.
-
-    Exits really skip blocks: the batch shrinks as images leave it. An image exits before block i at the first i with
-    u_i <= threshold, and at depth L otherwise. macs_by_exit_depth: (L + 1,) int64, of one image.
-    """
-
-    def __init__(self, network: UViT, exits: EarlyExits, threshold: float) -> None:
-        self.network = network
-        self.exits = exits
-        self.threshold = threshold
-        self.macs_by_exit_depth = _macs_by_exit_depth(network, exits)
-
-    def predict(self, x: Tensor, timestep: float, labels: Tensor | None = None) -> Prediction:
-        """See `Denoiser.predict`."""
-        net, n = self.network, len(x)
-        eps = torch.empty_like(x)
-        exit_depth = torch.full((n,), net.depth)
-        here = torch.arange(n, device=x.device)  # which images are still in the batch
-        timesteps = torch.full((n,), timestep, device=x.device)
-        tokens, skips = net.embed(x, timesteps, labels), list[Tensor]()
-        for i, (probe, head) in enumerate(zip(self.exits.probes, self.exits.heads, strict=True)):
-            leaves = probe(tokens) <= self.threshold
-            if leaves.any():
-                eps[here[leaves]] = head(tokens[leaves], x[here[leaves]], timesteps[here[leaves]])
-                exit_depth[here[leaves].cpu()] = i
-                here, tokens, skips = here[~leaves], tokens[~leaves], [skip[~leaves] for skip in skips]
-                if not len(here):
-                    break
-            tokens = net.run_block(i, tokens, skips)
-        if len(here):
-            eps[here] = net.read_out(tokens, x[here], timesteps[here])
-        return Prediction(eps, exit_depth, self.macs_by_exit_depth[exit_depth])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +13,25 @@ from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from ..files import content_sha256, load_tensors, save_tensors
 from .early_exit import EarlyExits
+from .probes import ProbeName
+from .shared_exits import SharedExits
 from .uvit import UViT, UViTConfig
 
 StoredAs = Literal["float32", "float16"]
-KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {"uvit": UViT, "early_exits": EarlyExits}
+ExitVariant = Literal["duodiff", "authors"]
+EXIT_KINDS: dict[tuple[ExitVariant, ProbeName], str] = {
+    ("duodiff", "linear"): "early_exits",
+    ("duodiff", "attention"): "early_exits_attention",
+    ("authors", "linear"): "shared_exits",
+    ("authors", "attention"): "shared_exits_attention",
+}
+KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {
+    "uvit": UViT,
+    **{
+        kind: partial(EarlyExits if variant == "duodiff" else SharedExits, probe=probe)
+        for (variant, probe), kind in EXIT_KINDS.items()
+    },
+}
 
 
 def _config(architecture: dict[str, Any]) -> UViTConfig:
@@ -27,7 +42,7 @@ def _config(architecture: dict[str, Any]) -> UViTConfig:
 class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
     parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
-    the training pack; backbone_sha256: of the frozen network that early exits belong to; stored_as: precision of the
+    the training pack; backbone_sha256: of the network that early exits were made for; stored_as: precision of the
     weights in the file, which compute in float32 once loaded.
     """
 

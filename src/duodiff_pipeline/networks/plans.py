@@ -10,8 +10,10 @@ from ..diffusion.noise import NoiseSchedule
 from ..diffusion.solvers import Solver
 from ..diffusion.stages import StageSchedule
 from ..errors import InputError
-from .early_exit import AdaptiveDenoiser, EarlyExits
+from .adaptive import AdaptiveDenoiser
+from .early_exit import EarlyExits
 from .files import StoredNetwork
+from .shared_exits import SharedExits
 from .staged import StagedDenoiser
 from .uvit import UViT
 
@@ -21,7 +23,8 @@ class SamplingPlan:
     """What generates a set of images.
 
     name: as it stands in records and figures; schedule: who serves which timesteps, one stage for a bare network;
-    exit_threshold: the uncertainty at which the adaptive denoiser (AdaDiff) leaves the one network of the schedule.
+    exit_threshold: the uncertainty at which the adaptive denoiser (AdaDiff) leaves the one network of the schedule;
+    exit_patience: see `AdaptiveDenoiser`.
 
     Raises InputError for early exits in a schedule of several stages.
     """
@@ -30,6 +33,7 @@ class SamplingPlan:
     solver: Solver
     schedule: StageSchedule
     exit_threshold: float | None = None
+    exit_patience: int = 0
 
     def __post_init__(self) -> None:
         if self.exit_threshold is not None and len(self.schedule.serves) > 1:
@@ -38,12 +42,13 @@ class SamplingPlan:
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold; `from_dict` makes the plan of it again."""
         solver = {"solver": self.solver.name, "steps": self.solver.steps, "eta": self.solver.eta}
-        return {"name": self.name, **solver, **self.schedule.to_dict(), "exit_threshold": self.exit_threshold}
+        exits = {"exit_threshold": self.exit_threshold, "exit_patience": self.exit_patience}
+        return {"name": self.name, **solver, **self.schedule.to_dict(), **exits}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "SamplingPlan":
         solver = Solver(raw["solver"], raw["steps"], raw["eta"])
-        return cls(raw["name"], solver, StageSchedule.from_dict(raw), raw["exit_threshold"])
+        return cls(raw["name"], solver, StageSchedule.from_dict(raw), raw["exit_threshold"], raw["exit_patience"])
 
     @property
     def grid(self) -> tuple[float, ...]:
@@ -114,8 +119,8 @@ class NetworkBank:
         (name,) = schedule.serves
         if self.exits is None or name != self.exits_of:
             raise InputError(f"{plan.name}: {name} has no early exits")
-        assert isinstance(self.exits.module, EarlyExits)
-        return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold)
+        assert isinstance(self.exits.module, EarlyExits | SharedExits)
+        return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold, plan.exit_patience)
 
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""

@@ -10,6 +10,7 @@ import pandas as pd
 from ..analysis.exit_statistics import exit_summary
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
+from ..networks.early_exit import EarlyExits
 from ..networks.files import StoredNetwork
 from ..networks.uvit import UViT
 from .curves import SwitchCurve, controls, measured_with, switch_curves
@@ -18,7 +19,7 @@ from .findings import Findings, Standing, standing
 from .measured import MeasuredPlan
 from .page import full_depth, run_command
 from .report_data import ReportData
-from .statements import exits, headline, reasons
+from .statements import exit_speeds, exits, headline, reasons
 from .switches import SwitchRange, suggested_switches
 from .template import render
 from .wording import counted, interval_ends, listed, number, percent, record_text, signed, spread_text
@@ -109,6 +110,7 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         agreement=_agreement(data, suggested),
         tolerance=percent(report.parameters.loss_gap.tolerance),
         correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
+        exit_speeds=exit_speeds(findings, full_depth(report.parameters)),
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
         prices=[row for plan in findings.duodiffs if (row := _price_row(plan, findings, data))],
     )
@@ -167,13 +169,10 @@ def _spans(ks: Sequence[int]) -> str:
 
 def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[str, str]:
     header = network.header
-    shape = header.architecture
     curve = data.report.training_curves[name]
     return {
         "name": name.replace("_", " "),
-        "what": f"{counted(shape['depth'], 'block')}, {shape['width']} wide, patch {shape['patch']}"
-        if isinstance(network.module, UViT)
-        else f"a head and a probe for each of {shape['depth']} blocks",
+        "what": _what(network),
         "parameters": f"{network.parameters / 1e6:.3g} M",
         "gmacs": number(network.module.macs / 1e9) if isinstance(network.module, UViT) else "",
         "steps": f"{header.step:,}",
@@ -182,6 +181,17 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
         "stored_as": header.stored_as,
         "sha256": network.sha256,
     }
+
+
+def _what(network: StoredNetwork) -> str:
+    shape = network.header.architecture
+    match network.module:
+        case UViT():
+            return f"{counted(shape['depth'], 'block')}, {shape['width']} wide, patch {shape['patch']}"
+        case EarlyExits():
+            return f"a head and a probe for each of {shape['depth']} blocks"
+        case _:
+            return f"a fine-tuned copy, and a probe for each of {shape['depth']} blocks"
 
 
 def _curve_rows(curve: SwitchCurve) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class Findings:
         return tuple(plan for plan in self.plans if plan.role == "duodiff")
 
     @property
+    def adaptive(self) -> tuple[MeasuredPlan, ...]:
+        return tuple(plan for plan in self.plans if plan.exit_threshold is not None)
+
+    @property
     def shallow(self) -> Comparison:
         """The shallow network alone against the baseline."""
         return next(c for c in self.against_deep if c.plan.role == "shallow")

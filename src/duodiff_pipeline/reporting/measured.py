@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ class MeasuredPlan:
 
     role: deep, shallow, duodiff, adadiff or control; runs: who serves how many evaluations, noise to data; switches:
     the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID in every seed
-    block, in the order of the records' seeds;
+    block, in the order of the records' seeds; exit_depth: blocks executed, mean over evaluations, images and blocks;
     speed_up: against the baseline, median over blocks, low and high being the extremes.
     """
 
@@ -41,6 +42,7 @@ class MeasuredPlan:
     records: Mapping[str, MetricRecord]
     fid_blocks: tuple[float, ...]
     kid_blocks: tuple[float, ...]
+    exit_depth: float
     seconds_per_image: float
     speed_up: float
     speed_up_low: float
@@ -144,5 +146,6 @@ def _measured(
         records={metric: records[name, metric] for metric in METRICS},
         fid_blocks=tuple(float(blocks[name, seed]["fid"]) for seed in seeds),
         kid_blocks=tuple(float(blocks[name, seed]["kid"]) for seed in seeds),
+        exit_depth=fmean(float(blocks[name, seed]["exit_depth"]) for seed in seeds),
         **sampling[name],
     )

@@ -24,7 +24,7 @@ from .figures_results import cost_figure, seconds_figure, switch_figure, trainin
 from .findings import Control, Findings
 from .measured import MEMORISATION, MeasuredPlan
 from .report_data import ReportData
-from .statements import answers, caveats, exits, headline, named_rightly, reasons
+from .statements import answers, caveats, exit_speeds, exits, headline, named_rightly, reasons
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
 from .template import render
@@ -68,8 +68,10 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "comparable": _trials_compare(findings, data),
         "ends": (parameters.switch_search.backbones[0], parameters.switch_search.backbones[-1]),
         "grids": _grids(findings, data),
+        "baseline": findings.baseline.name,
         "exits": [_exit_row(row, full_depth(parameters)) for row in exit_rows.to_dict("records")],
         "exits_said": exits(exit_rows),
+        "exit_speeds": exit_speeds(findings, full_depth(parameters)),
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
         "front": [

@@ -1,4 +1,4 @@
-"""What is trained: the noise prediction of a backbone, and the early exits of a frozen one."""
+"""What is trained: the noise prediction of a backbone, early exits of a frozen one, and exits together with theirs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..diffusion.noise import NoiseSchedule
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
+from ..networks.shared_exits import SharedExits, shared_exit_loss
 from ..networks.uvit import UViT
 from .batches import Batch
 from .optimisation import Optimisation
@@ -95,4 +96,16 @@ class EarlyExitTraining(NoiseTraining):
             tokens = tokens_before_blocks(self.frozen[0], x_n, batch.timesteps)
         eps, u = self.raw(tokens, x_n, batch.timesteps)
         parts = early_exit_loss(eps, u, batch.eps, self.weight(batch.timesteps))
+        return torch.stack(list(parts.values())).sum()
+
+
+class SharedExitTraining(NoiseTraining):
+    """A network and the probes of its blocks; see `shared_exit_loss`."""
+
+    raw: SharedExits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
+        eps, confidence = self.raw(x_n, batch.timesteps)
+        parts = shared_exit_loss(eps, confidence, batch.eps, self.weight(batch.timesteps))
         return torch.stack(list(parts.values())).sum()

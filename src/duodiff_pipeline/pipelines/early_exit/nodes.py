@@ -1,4 +1,4 @@
-"""Early exits on the frozen deep network."""
+"""Early exits from the deep network."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ from ...config import EarlyExit, HardwareSettings, Training
 from ...diffusion.random import keyed_torch_generator
 from ...images.pack import ImagePack
 from ...networks.early_exit import EarlyExits
-from ...networks.files import NetworkHeader, StoredNetwork
+from ...networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
+from ...networks.shared_exits import SharedExits
 from ...networks.uvit import UViT
 from ..trained import train_once
 
@@ -21,18 +22,25 @@ def train_early_exits(
     seed: int,
     work_folder: Path,
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
-    """Heads and probes, their loss curve, and the seconds they took."""
-    from ...training.modules import EarlyExitTraining
+    """Heads and probes, or probes with their fine-tuned network, their loss curve, and the seconds they took."""
+    from ...training.modules import EarlyExitTraining, NoiseTraining, SharedExitTraining
 
     frozen = network.module
     assert isinstance(frozen, UViT)
-    exits = EarlyExits(frozen.config)
+    noise, optimisation = frozen.config.noise, training.optimisation(settings.steps)
+    exits = (EarlyExits if settings.variant == "duodiff" else SharedExits)(frozen.config, settings.probe)
     exits.init_weights(frozen, keyed_torch_generator(seed, "weights of early exits"))
+    module: NoiseTraining
+    if isinstance(exits, EarlyExits):
+        module = EarlyExitTraining(exits, frozen, noise, optimisation)
+        macs_per_image = frozen.macs_before_blocks[-2] + 3 * exits.macs  # the frozen blocks only run forward
+    else:
+        module, macs_per_image = SharedExitTraining(exits, noise, optimisation), 3 * exits.macs
     return train_once(
         "early_exits",
-        EarlyExitTraining(exits, frozen, frozen.config.noise, training.optimisation(settings.steps)),
+        module,
         NetworkHeader(
-            kind="early_exits",
+            kind=EXIT_KINDS[settings.variant, settings.probe],
             architecture=network.header.architecture,
             timestep_range=network.header.timestep_range,
             training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
@@ -46,7 +54,7 @@ def train_early_exits(
         training,
         hardware,
         seed,
-        macs_per_image=frozen.macs_before_blocks[-2] + 3 * exits.macs,  # the frozen blocks only run forward
+        macs_per_image,
         inputs={"backbone": network.sha256},
         work_folder=work_folder,
     )

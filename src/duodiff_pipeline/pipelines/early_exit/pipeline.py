@@ -4,7 +4,7 @@ from .nodes import train_early_exits
 
 
 def create_pipeline(backbone: str) -> Pipeline:
-    """The frozen backbone to its heads and probes."""
+    """The backbone to its early exits."""
     settings = ["params:early_exit", "params:training", "params:hardware", "params:seed"]
     return Pipeline(
         [

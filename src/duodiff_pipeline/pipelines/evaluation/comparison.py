@@ -32,8 +32,12 @@ def evaluated_plans(
     bank: NetworkBank,
     backbones: Sequence[str],
     noise: NoiseSchedule,
+    exit_patience: int = 0,
 ) -> list[EvaluatedPlan]:
-    """Every plan once, the baseline first. backbones: those that the search chose from, noise to data."""
+    """Every plan once, the baseline first.
+
+    backbones: those that the search chose from, noise to data; exit_patience: of AdaDiff.
+    """
     base, first, last = settings.solver.solver(), backbones[0], backbones[-1]
     plain = ((first, last), tuple(backbones))  # who serves goes without saying
     plans = [
@@ -54,8 +58,8 @@ def evaluated_plans(
         plans += [EvaluatedPlan(control, "control", duodiff.name) for control in controls]
     for threshold in settings.exit_thresholds:
         schedule = StageSchedule((), (bank.exits_of or last,), noise)
-        adaptive = SamplingPlan(f"{plan_name('adadiff', base)} u<={threshold:g}", base, schedule, threshold)
-        plans.append(EvaluatedPlan(adaptive, "adadiff"))
+        name = f"{plan_name('adadiff', base)} u<={threshold:g}"
+        plans.append(EvaluatedPlan(SamplingPlan(name, base, schedule, threshold, exit_patience), "adadiff"))
     once: dict[tuple[Any, ...], EvaluatedPlan] = {}
     for evaluated in plans:
         plan = evaluated.plan

@@ -24,6 +24,7 @@ from ...metrics.records import MetricRecord, few_images_warnings
 from ...metrics.reference import ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
+from ...networks.shared_exits import SharedExits
 from ...workdir import WorkDir
 from ..measuring import make_meter, sampling_device
 from .comparison import EvaluatedPlan, evaluated_plans
@@ -49,7 +50,8 @@ def plan_evaluation(
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
     bank = _bank(networks, early_exit)
-    plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule())
+    patience = early_exit.exit_patience
+    plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience)
     return [_described(evaluated, networks, curves) for evaluated in plans]
 
 
@@ -110,6 +112,7 @@ def measure_plans(
                     "fid": measured.fid,
                     **real.judge(measured),
                     "gmacs": measured.trace.gmacs_per_image,
+                    "exit_depth": float(measured.trace.exit_depth.mean()),
                     "seconds": measured.seconds_per_image,
                 }
 
@@ -214,15 +217,25 @@ def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit) -> Netwo
 
 
 def _served_by(plan: SamplingPlan) -> list[str]:
-    """The distinct networks that must be resident to sample a plan."""
+    """The distinct networks that a plan is made of."""
     exits = [] if plan.exit_threshold is None else [EXITS]
     return [*dict.fromkeys(plan.schedule.assignment(plan.grid)), *exits]
+
+
+def _resident(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> list[str]:
+    """Those that run: exits with a network of their own were only trained from the one they leave."""
+    own_network = EXITS in served_by and isinstance(networks[EXITS].module, SharedExits)
+    return [EXITS] if own_network else served_by
 
 
 def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
     """Of all that a block of a plan depends on beside what all plans share; its name is left out."""
     depends_on = {name: networks[name].sha256 for name in _served_by(plan)}
-    schedule = {"runs": plan.runs, "noise": asdict(plan.schedule.noise), "threshold": plan.exit_threshold}
+    schedule = {
+        "runs": plan.runs,
+        "noise": asdict(plan.schedule.noise),
+        "exits": [plan.exit_threshold, plan.exit_patience],
+    }
     return sha256_of_json({"solver": asdict(plan.solver), **schedule, **depends_on})[:16]
 
 
@@ -241,6 +254,6 @@ def _described(
         "k": plan.switch,
         "switches": plan.switches,
         "weights": networks[served_by[0]].header.weights,
-        "resident_parameters": sum(networks[name].parameters for name in served_by),
+        "resident_parameters": sum(networks[name].parameters for name in _resident(served_by, networks)),
         "training_gmacs": sum(curves[name]["training_gmacs"] for name in served_by),
     }

@@ -38,6 +38,7 @@ def collect_exits(
     device = sampling_device(hardware, network, exits)
     parameters = {
         **settings.model_dump(mode="json"),
+        "patience": early_exit.exit_patience,
         "sampling": sampling.model_dump(),
         "hardware": hardware.model_dump(),
     }
@@ -45,7 +46,8 @@ def collect_exits(
     work = WorkDir(work_folder, "exit_statistics", parameters, inputs, CODE)
 
     def exits_at(threshold: float) -> pd.DataFrame:
-        plan = SamplingPlan(f"adadiff u<={threshold:g}", solver, StageSchedule((), (name,), noise), threshold)
+        alone = StageSchedule((), (name,), noise)
+        plan = SamplingPlan(f"adadiff u<={threshold:g}", solver, alone, threshold, early_exit.exit_patience)
         images = range(settings.images)
         trace = sample(
             bank.denoiser(plan),
