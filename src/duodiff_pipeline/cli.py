@@ -86,7 +86,7 @@ def compare(runs: tuple[str, ...], env: str) -> None:
     with mistakes_in_one_line():
         experiment = _experiment(env)
         page = write_comparison(Path.cwd() / COMPARISONS, PastRuns(Path.cwd()).find(runs, experiment))
-    click.echo(f"comparison: {page}")
+    _say_where("comparison", page)
 
 
 @cli.command()
@@ -101,7 +101,15 @@ def sweep(grid: tuple[str, ...], env: str) -> None:
         experiment = _experiment(env)
         members = plan_sweep(grid, env, CONFIG_LOADER_ARGS)
         page = run_sweep(Path.cwd(), env, experiment, grid, members)
-    click.echo(f"comparison of the {len(members)} members: {page}")
+    _say_where(f"comparison of the {len(members)} members", page)
+
+
+def _say_where(what: str, page: Path) -> None:
+    from .reporting.comparison_page import claims_file
+
+    click.echo(f"{what}: {page}")
+    if (claims := claims_file(page)).is_file():
+        click.echo(f"claims over training seeds: {claims}")
 
 
 def _experiment(env: str) -> str:

@@ -37,30 +37,22 @@ def make_stages(project: Path) -> dict[str, Any]:
 def _stage(name: str, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> dict[str, Any]:
     inputs, outputs = pipeline.inputs(), pipeline.all_outputs()
     keys = sorted(dataset.removeprefix("params:") for dataset in inputs if dataset.startswith("params:"))
-    files = _files(inputs, catalog)
-    made = {dataset: path for dataset, path in _files(outputs, catalog).items() if dataset != METRICS}
     stage: dict[str, Any] = {
         "cmd": f"kedro run --env base --pipelines {name}",
-        "deps": [SOURCE, "conf/base/catalog.yml", *files.values()],
+        "deps": [SOURCE, "conf/base/catalog.yml", *_files(inputs, catalog)],
         # the whole file where a node takes all parameters
         "params": [{PARAMETERS: None if "parameters" in inputs else keys}],
-        "outs": list(made.values()),
+        "outs": _files(outputs - {METRICS}, catalog),
     }
     if METRICS in outputs:
-        stage["metrics"] = [{_files({METRICS}, catalog)[METRICS]: {"cache": False}}]
+        stage["metrics"] = [{path: {"cache": False} for path in _files({METRICS}, catalog)}]
     return stage
 
 
-def _files(datasets: set[str], catalog: CatalogProtocol[Any, Any]) -> dict[str, str]:
-    """Path in the project of every dataset that is a file."""
-    found = {}
-    for dataset in sorted(datasets):
-        if dataset == "parameters" or dataset.startswith("params:"):
-            continue
-        stored = catalog.get(dataset)
-        if isinstance(stored, FileDataset):
-            found[dataset] = str(stored.path.relative_to(PROJECT))
-    return found
+def _files(datasets: set[str], catalog: CatalogProtocol[Any, Any]) -> list[str]:
+    """Paths in the project of all datasets that are files."""
+    stored = [catalog.get(name) for name in sorted(datasets) if name != "parameters" and not name.startswith("params:")]
+    return [str(path.relative_to(PROJECT)) for one in stored if isinstance(one, FileDataset) for path in one.paths]
 
 
 def main() -> None:

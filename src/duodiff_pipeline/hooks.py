@@ -87,7 +87,8 @@ class ExperimentHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
         if "report" in pipeline.datasets():
             tracking.current().log_folder(self.report_folder)
-            for name in (past_runs.BLOCKS, past_runs.EXITS):
+        for name in (past_runs.BLOCKS, past_runs.EXITS, past_runs.CURVES, past_runs.SUGGESTED):
+            if name in pipeline.datasets():
                 tracking.current().log_file(catalog[name].path, past_runs.TABLES)
         tracking.current().end()
         self.lock.release()

@@ -18,7 +18,8 @@ from .errors import InputError
 from .metrics.records import MetricRecord
 from .tables import load_table
 
-BLOCKS, EXITS = "seed_blocks", "exit_table"  # datasets that a comparison needs beside what people read
+# datasets that a comparison needs beside what people read
+BLOCKS, EXITS, CURVES, SUGGESTED = "seed_blocks", "exit_table", "switch_curves", "loss_gap_switches"
 TABLES = "tables"  # the folder of a run's artifacts that they are kept in
 MEMBERS_OF = "mlflow.parentRunId"
 SWEEP = "sweep"  # the tag of a run whose children are whole experiment runs
@@ -29,8 +30,9 @@ SHORT = 8  # characters of an id that are shown
 class PastRun:
     """What one experiment run left.
 
-    params: flat; blocks: a row a plan and seed, with a column a metric; exits: the exit table; losses: (step, loss) by
-    the name of the training; recommendation: verdict and plan. Tables are None where the run did not keep them.
+    params: flat; blocks: a row a plan and seed, with a column a metric; exits: the exit table; curves: FID of
+    every switch; suggested: the switches that the loss gap suggests; losses: (step, loss) by the name of the training;
+    recommendation: verdict and plan. Tables are None where the run did not keep them.
     """
 
     id: str
@@ -42,6 +44,8 @@ class PastRun:
     recommendation: Mapping[str, Any]
     blocks: pd.DataFrame | None
     exits: pd.DataFrame | None
+    curves: pd.DataFrame | None
+    suggested: Sequence[Mapping[str, Any]] | None
     losses: Mapping[str, Sequence[tuple[int, float]]]
 
     @property
@@ -145,13 +149,16 @@ class PastRuns:
             raise InputError(f"{name} has no records to compare: it is {status}, and made no report")
         with tempfile.TemporaryDirectory() as folder:
             kept = self._artifacts(run, TABLES)
-            blocks, exits = (f"{TABLES}/{name}.parquet" for name in (BLOCKS, EXITS))
+            tables = {f"{TABLES}/{name}.parquet" for name in (BLOCKS, EXITS, CURVES)} | {f"{TABLES}/{SUGGESTED}.json"}
             fetched = {
-                path: Path(self._ask(self.client.download_artifacts, run.info.run_id, path, folder))
-                for path in ("records.json", "metrics.json", *({blocks, exits} & kept))
+                Path(path).stem: Path(self._ask(self.client.download_artifacts, run.info.run_id, path, folder))
+                for path in ("records.json", "metrics.json", *(tables & kept))
             }
             try:
-                records = json.loads(fetched["records.json"].read_text())
+                blocks, exits, curves = (
+                    load_table(fetched[name]) if name in fetched else None for name in (BLOCKS, EXITS, CURVES)
+                )
+                records = json.loads(fetched["records"].read_text())
                 return PastRun(
                     id=run.info.run_id,
                     name=run.info.run_name,
@@ -159,9 +166,11 @@ class PastRuns:
                     params=run.data.params,
                     tags=run.data.tags,
                     records=tuple(map(MetricRecord.model_validate, records)),
-                    recommendation=json.loads(fetched["metrics.json"].read_text())["recommendation"],
-                    blocks=load_table(fetched[blocks]) if blocks in fetched else None,
-                    exits=load_table(fetched[exits]) if exits in fetched else None,
+                    recommendation=json.loads(fetched["metrics"].read_text())["recommendation"],
+                    blocks=blocks,
+                    exits=exits,
+                    curves=curves,
+                    suggested=json.loads(fetched[SUGGESTED].read_text()) if SUGGESTED in fetched else None,
                     losses=self._losses(run.info.run_id),
                 )
             except (OSError, ValidationError, ValueError, KeyError) as error:

@@ -25,7 +25,7 @@ from .files import sha256_of_json
 from .hooks import experiment_key, source_tags
 from .lock import require_free
 from .past_runs import SWEEP, PastRuns
-from .reporting.comparison_page import COMPARISONS, write_comparison
+from .reporting.comparison_page import COMPARISONS, claims_file, write_comparison
 from .reporting.wording import sentence
 from .stopping import run_process
 
@@ -100,7 +100,8 @@ def run_sweep(project: Path, env: str, experiment: str, grid: Sequence[str], mem
         results = past.with_records(parent.run_id)
         page = write_comparison(project / COMPARISONS, results) if len(results) > 1 else None
         if page:
-            parent.log_file(page)
+            for path in filter(Path.is_file, (page, claims_file(page))):
+                parent.log_file(path)
         if failed:
             others = f"the others are compared in {page}" if page else "too few others are left to compare"
             raise InputError(

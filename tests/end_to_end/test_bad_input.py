@@ -89,8 +89,8 @@ MISTAKES = {
     "unknown section": before(
         "--params serch.n_trials=5",
         "parameters: serch: unknown parameter; here stand backbones, data_preparation, early_exit, evaluation, "
-        "exit_statistics, hardware, metric_reference, noise, sampling, seed, switch_search, timestep_clustering, "
-        "training",
+        "exit_statistics, hardware, loss_gap, metric_reference, noise, sampling, seed, switch_curves, switch_search, "
+        "timestep_clustering, training",
     ),
     "mistyped key on the command line": before(
         "--params hardware.thread=1",
@@ -144,6 +144,20 @@ MISTAKES = {
     "infinite learning rate": before(
         "--params training.learning_rate=inf",
         "parameters: training.learning_rate: Input should be a finite number, not 'inf'",
+    ),
+    "no tolerance": before(
+        "--params loss_gap.tolerance=0",
+        "parameters: loss_gap.tolerance: Input should be greater than 0, not 0",
+    ),
+    "curves of more steps than timesteps": before(
+        "--params switch_curves.steps=[101]",
+        "parameters: switch_curves.steps is 101, but there are only 100 timesteps",
+    ),
+    "curves of other networks": after(
+        "--pipelines reporting",
+        "switch_curves was measured with other networks, another reference or another number of images than the "
+        "records: run the pipeline switch_curves again",
+        bad.curves_of_other_networks,
     ),
     "zero trials": before(
         "--params switch_search.n_trials=0",

@@ -1,10 +1,14 @@
 """A sweep and a comparison from the command line."""
 
+import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+
+from duodiff_pipeline.past_runs import PastRuns
 
 from .conftest import Project, copy_project
 
@@ -40,6 +44,9 @@ def test_members_hang_under_one_run_and_trainings_under_members(swept: Project) 
         assert {"train deep", "train middle", "train shallow", "train early_exits"} <= below
         artifacts = {entry.path for entry in client.list_artifacts(member.info.run_id)}
         assert {"report.html", "records.json", "tables"} <= artifacts
+    (last,) = PastRuns(swept.root).find([members["depth=3 (backbones.shallow)"].info.run_id], "test")
+    assert last.suggested == json.loads((swept.data("07_model_output") / "loss_gap_switches.json").read_text())
+    assert set(last.curves["role"]) == {"shallow", "middle", "deep", "duodiff", "reversed"}
 
 
 def test_what_members_share_is_done_once(swept: Project) -> None:
@@ -54,6 +61,34 @@ def test_the_sweep_ends_with_a_page_of_its_members(swept: Project) -> None:
     assert "the same, in every block" in page  # networks that the sweep does not touch
     assert "paired: " in page  # the one that it does
     assert page.count("<svg") == 3
+
+
+@pytest.mark.slow
+def test_a_sweep_over_training_seeds_ends_with_what_holds_over_them(finished: Project, tmp_path: Path) -> None:
+    shutil.copytree(finished.root, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    result = project.kedro("sweep", "seed=0,1,2", "--env", "test")
+    assert result.returncode == 0, result.stderr
+    page, claims = (project.root / line.split(": ")[1] for line in result.stdout.splitlines()[-2:])
+    assert "<h2>Over training seeds</h2>" in page.read_text()
+    text = claims.read_text()
+    assert "Of 3 trainings, with the seeds 0, 1 and 2; each was measured in 8 seed blocks of 32 generated" in text
+    assert "The seed also decided which images were held out and the features behind FID" in text
+    assert "## ddim, 3 steps" in text
+    claimed = re.findall(r"^\| (.*?) \| (.*?) \| .* (?:holds|contradicted|open) \|$", text, re.MULTILINE)
+    assert {
+        ("shallow worse than deep", "as many steps"),
+        ("DuoDiff better than the order reversed", "mean of 1 of 2 switches"),
+        ("DuoDiff worse than deep of as many steps", "suggested switch"),
+    } <= set(claimed)
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("test").experiment_id])
+    (parent,) = (run for run in runs if run.info.run_name == "sweep seed=0,1,2")
+    kept = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    assert kept == {page.name, claims.name}
+    again = project.kedro("compare", "--env", "test", "sweep seed=0,1,2")
+    assert again.returncode == 0, again.stderr
+    assert claims.read_text() == text
 
 
 def test_a_run_and_a_member_compare(swept: Project) -> None:

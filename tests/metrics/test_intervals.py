@@ -5,7 +5,13 @@ import pytest
 import scipy.stats
 
 from duodiff_pipeline.metrics.frechet import GaussianStatistics, frechet_distance
-from duodiff_pipeline.metrics.intervals import Interval, block_interval, paired_difference, unpaired_difference
+from duodiff_pipeline.metrics.intervals import (
+    Interval,
+    block_interval,
+    paired_difference,
+    training_interval,
+    unpaired_difference,
+)
 
 T_4_DEGREES = 2.7764451051978  # 97.5 % quantile of Student's t, from tables
 
@@ -29,6 +35,13 @@ def test_paired_difference_written_out():
     found = paired_difference([11, 22, 33, 44, 55], [10, 20, 30, 40, 50])
     assert found.method == "Student t, 95%, paired over 5 seed blocks"
     assert (found.value, found.low, found.high) == pytest.approx((3, 3 - half, 3 + half))
+
+
+def test_the_interval_over_trainings_is_that_of_a_t_test():
+    values = [0.31, -0.05, 0.4]
+    found, expected = training_interval(values), scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((0.22, expected.low, expected.high))
+    assert found.method == "Student t, 95%, 3 training seeds"
 
 
 @pytest.mark.parametrize("blocks", [5, 12])
@@ -72,6 +85,8 @@ def test_paired_differences_cover_and_are_narrower_where_blocks_share_noise():
     [
         (lambda: block_interval([1, 2, 3, 4]), "an interval needs at least 5 seed blocks, not 4"),
         (lambda: paired_difference([1, 2], [1, 2]), "an interval needs at least 5 seed blocks, not 2"),
+        (lambda: training_interval([1, 2]), "an interval over trainings needs at least 3 training seeds, not 2"),
+        (lambda: training_interval([1, 2, math.inf]), r"an interval needs finite values, not \[1, 2, inf\]"),
         (lambda: paired_difference([1] * 6, [1] * 5), "a paired difference needs the same blocks twice, not 6 and 5"),
         (
             lambda: block_interval([1.0, 2.0, math.nan, 4.0, 5.0]),

@@ -24,6 +24,7 @@ from duodiff_pipeline.metrics.reference import Floor
 from duodiff_pipeline.networks.early_exit import EarlyExits
 from duodiff_pipeline.networks.files import NetworkHeader, StoredNetwork
 from duodiff_pipeline.networks.uvit import UViT, UViTConfig
+from duodiff_pipeline.reporting.curves import measured_with
 from duodiff_pipeline.reporting.findings import Findings, weigh
 from duodiff_pipeline.reporting.measured import MEMORISATION, measured_plans
 from duodiff_pipeline.reporting.report_data import ReportData
@@ -300,7 +301,8 @@ def curve_table() -> pd.DataFrame:
     for steps in (8, 14):
         measure("middle", steps, None, steps * COST["middle"], 14 + 6 / steps)
     measure("reversed", 10, 5, 5 * COST["shallow"] + 5 * COST["deep"], 22)
-    return pd.concat(rows, ignore_index=True)
+    identities = [networks()[name].sha256 for name in ("shallow", "middle", "deep")]
+    return pd.concat(rows, ignore_index=True).assign(measured_with=measured_with(identities, "b" * 64, 599))
 
 
 def loss_gap() -> tuple[pd.DataFrame, list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from report_examples import curve_table, evaluation, findings, loss_gap, networks, report_data
 
+from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.metrics.reference import Floor
 from duodiff_pipeline.reporting.answer import AnswerData, render_answer
 from duodiff_pipeline.reporting.findings import weigh
@@ -16,7 +17,7 @@ from duodiff_pipeline.reporting.measured import measured_plans
 def answer_data(**changes) -> AnswerData:
     table, switches = loss_gap()
     seconds = evaluation()["timings"]["training_seconds"]
-    data = AnswerData(report_data(), table, switches, curve_table(), networks(), seconds)
+    data = AnswerData("digits", report_data(), table, switches, curve_table(), networks(), seconds)
     return replace(data, **changes)
 
 
@@ -103,6 +104,18 @@ def test_without_a_middle_network_its_column_stays_empty():
     page = render_answer(findings(), answer_data(curve_table=table[table["role"] != "middle"]))
     assert "DuoDiff against the middle network alone" not in page
     assert all(row(page, str(k))[5] == "" for k in range(11))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"networks": {**networks(), "shallow": networks()["middle"]}},
+        {"curve_table": curve_table().assign(measured_with="of another run")},
+    ],
+)
+def test_curves_of_other_networks_are_refused(changes):
+    with pytest.raises(InputError, match="run the pipeline switch_curves again"):
+        render_answer(findings(), answer_data(**changes))
 
 
 def test_the_same_inputs_give_the_same_page(page):

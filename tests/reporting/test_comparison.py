@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from curve_examples import curves_table, suggests
 from report_examples import PLANS, evaluation, exit_table, parameters
 
 from duodiff_pipeline.errors import InputError
@@ -14,7 +15,13 @@ from duodiff_pipeline.metrics.intervals import paired_difference
 from duodiff_pipeline.metrics.records import MetricRecord
 from duodiff_pipeline.past_runs import PastRun
 from duodiff_pipeline.reporting.comparison import compared, differing_parameters, metrics, refusals, shortened
-from duodiff_pipeline.reporting.comparison_page import render_comparison, write_comparison
+from duodiff_pipeline.reporting.comparison_page import (
+    claims_file,
+    render_claims,
+    render_comparison,
+    write_comparison,
+)
+from duodiff_pipeline.reporting.training_seeds_section import SeedsSection, seeds_section
 from duodiff_pipeline.tracking import flatten
 
 DEEP, SHALLOW, DUODIFF = "deep ddim 20", "shallow ddim 20", "duodiff ddim 20 k=7"
@@ -40,6 +47,8 @@ def past_run(number: int, fids: dict[str, float] | None = None, n: int = 599, **
         recommendation={"verdict": "switch", "plan": DUODIFF},
         blocks=measured["seed_blocks"],
         exits=exit_table(settings),
+        curves=None,
+        suggested=None,
         losses={"deep": [(500, 0.3), (1000, 0.25)], "early_exits": []},
     )
     return PastRun(**(fields | changes))
@@ -184,6 +193,7 @@ def test_the_page_tells_runs_parameters_and_differences():
         f"Plans that one run alone evaluated: {len(PLANS) - 2}",
     ):
         assert part in said
+    assert "Over training seeds" not in said  # of two trainings
 
 
 def test_identical_runs_are_called_the_same():
@@ -228,3 +238,98 @@ def test_the_same_runs_make_the_same_file_and_others_another(tmp_path: Path):
     assert write_comparison(tmp_path, [FIRST, BETTER]) == path
     assert write_comparison(tmp_path, [BETTER, FIRST]) != path
     assert path.read_text() == render_comparison([FIRST, BETTER])
+
+
+# over training seeds
+
+
+def trained(seed: int, **changes: Any) -> PastRun:
+    """A run that differs from others in its training seed, and in what that moves."""
+    params = {**FIRST.params, "seed": str(seed)}
+    fields = {"params": params, "curves": curves_table(duodiff=seed / 100), "suggested": suggests(2), **changes}
+    return past_run(seed + 1, **fields)
+
+
+TRAINED = [trained(seed) for seed in range(3)]
+
+
+def section(runs: list[PastRun]) -> SeedsSection | None:
+    return seeds_section(runs, [run.name for run in runs])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_comparison(tmp_path_factory.mktemp("comparisons"), TRAINED)
+
+
+def test_runs_that_differ_in_their_training_seed_show_what_holds_over_them(page: Path):
+    said = text_of(page.read_text()).split("Over training seeds")[1]
+    for part in (
+        "Of 3 trainings, with the seeds 0, 1 and 2; each was measured in 5 seed blocks of 599 generated images.",
+        "ddim, 4 steps claim seed 0 seed 1 seed 2 over trainings the claim",
+        "shallow worse than deep as many steps",
+        "DuoDiff better than deep at its cost mean of 3 of 3 switches −0.600 (−0.620 to −0.580) better",
+        "−0.590 (−0.615 to −0.565) better holds",
+        "The loss gap suggests k = 2, 2 and 2 with the seeds 0, 1 and 2.",
+    ):
+        assert part in said
+
+
+def test_the_claims_stand_beside_the_page_in_markdown(page: Path):
+    assert sorted(page.parent.iterdir()) == sorted([page, claims_file(page)])
+    written = claims_file(page).read_text()
+    assert written == render_claims(TRAINED)
+    assert "&" not in written
+    lines = written.splitlines()
+    assert "| run 2 | 22222222 | 1 | 2026-01-02 12:00 UTC | base | c0ffeec0 | dddddddd |" in lines
+    assert "## ddim, 4 steps" in lines
+    head = lines.index("| claim | at | seed 0 | seed 1 | seed 2 | over trainings | the claim |")
+    rows = lines[head : lines.index("", head)]
+    assert len(rows) == 2 + 8
+    assert {row.count("|") for row in rows} == {8}
+    mean = next(row for row in rows if row.startswith("| DuoDiff better than deep at its cost | mean of 3 of 3 "))
+    assert mean.endswith("| −0.590 (−0.615 to −0.565), better | holds |")
+
+
+def test_runs_that_bear_no_claims_say_why_and_leave_no_file(page: Path, tmp_path: Path):
+    runs = [*TRAINED[:2], trained(2, curves=None, suggested=None)]
+    path = write_comparison(tmp_path, runs)
+    said = text_of(path.read_text()).split("Over training seeds")[1]
+    assert "No claims, since claims over trainings need at least 3 training seeds, not 2." in said
+    assert "Left out: run 3, since it kept no curves of its switches." in said
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("runs", "reason"),
+    [
+        ([*TRAINED, trained(2, name="again")], "trainings of the same seed are the same training"),
+        ([*TRAINED[:2], with_records(TRAINED[2], n_generated=300)], "the runs generated 300 and 599 images a block"),
+    ],
+)
+def test_claims_are_of_different_trainings_measured_alike(runs: list[PastRun], reason: str):
+    found = section(runs)
+    assert found.refusal.startswith(reason)
+    assert render_claims(runs) is None
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        TRAINED[:2],
+        [*TRAINED, trained(3, params={**FIRST.params, "seed": "3", "training.weight_decay": "0.5"})],
+        [past_run(number) for number in (1, 2, 3)],
+    ],
+    ids=["two runs", "another parameter", "the same parameters"],
+)
+def test_other_runs_have_no_such_section(runs: list[PastRun]):
+    assert section(runs) is None
+
+
+def test_what_else_the_seed_moved_is_said():
+    other = with_records(trained(3, tags={**FIRST.tags, "data_sha256": "e" * 64}), extractor_sha256="f" * 64)
+    moved = "The seed also decided which images were held out and the features behind FID: "
+    assert any(sentence.startswith(moved) for sentence in section([*TRAINED, other]).about)
+    assert len(section(TRAINED).about) == 2
+    changed = trained(3, tags={**FIRST.tags, "git_commit": "a" * 40})
+    assert "\n\nThe runs were made by different code" in render_claims([*TRAINED, changed])

@@ -47,7 +47,7 @@ def test_a_curve_runs_from_deep_to_shallow(table):
 def test_free_switches_end_where_the_deviation_begins(table):
     (curve,) = switch_curves(table, NOISE)
     assert curve.free == (4, 4)
-    assert curve.against_deep(curve.points[7]).value == pytest.approx(3)
+    assert curve.against_deep(7).value == pytest.approx(3)
 
 
 def test_a_switch_that_is_worse_between_two_free_ones_makes_a_range(table):

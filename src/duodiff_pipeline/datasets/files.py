@@ -24,6 +24,11 @@ class FileDataset(AbstractDataset[Any, Any]):
         self.path = Path(filepath)
         self.metadata = metadata
 
+    @property
+    def paths(self) -> list[Path]:
+        """All that `save` writes, files and folders."""
+        return [self.path]
+
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self.path)}
 
@@ -66,17 +71,21 @@ class MarkdownPage(FileDataset):
 
     def load(self) -> tuple[str, dict[str, str]]:
         _require(self.path)
-        return self.path.read_text().replace(f"]({self.path.stem}/", "](figures/"), Figures(self._folder).load()
+        return self.path.read_text().replace(f"]({self.path.stem}/", "](figures/"), Figures(str(self._folder)).load()
 
     def save(self, data: tuple[str, dict[str, str]]) -> None:
         text, figures = data
-        Figures(self._folder).save(figures)
+        Figures(str(self._folder)).save(figures)
         with whole_file(self.path) as beside:
             beside.write_text(text.replace("](figures/", f"]({self.path.stem}/"))
 
     @property
-    def _folder(self) -> str:
-        return str(self.path.with_suffix(""))
+    def paths(self) -> list[Path]:
+        return [self.path, self._folder]
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.with_suffix("")
 
 
 class Figures(FileDataset):

@@ -1,8 +1,8 @@
-"""Confidence intervals of a metric from disjoint seed blocks.
+"""Confidence intervals of a metric from disjoint seed blocks, and of a difference from trainings of several seeds.
 
 The Fréchet distance of n images is biased by an amount that depends on n, and resampling images only adds to the bias
 (duplicates look like missing variety). So each block is a sample of its own of equal n, and the interval is that of
-the expected value at that n.
+the expected value at that n. Blocks say nothing about another training; for that, trainings are the sample.
 """
 
 import math
@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 MIN_BLOCKS = 5
+MIN_TRAININGS = 3  # each costs a whole experiment
 CONFIDENCE = 0.95
 
 
@@ -33,6 +34,7 @@ def block_interval(blocks: Sequence[float], shared_variance: float = 0.0) -> Int
 
     Raises ValueError for fewer blocks and for values that are not finite.
     """
+    _require_blocks(blocks)
     return _student_t(blocks, _block_method(len(blocks)), shared_variance)
 
 
@@ -43,8 +45,19 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """
     if len(a) != len(b):
         raise ValueError(f"a paired difference needs the same blocks twice, not {len(a)} and {len(b)}")
+    _require_blocks(a)
     differences = [x - y for x, y in zip(a, b, strict=True)]
     return _student_t(differences, f"Student t, {CONFIDENCE:.0%}, paired over {len(a)} seed blocks")
+
+
+def training_interval(values: Sequence[float]) -> Interval:
+    """Mean of one value from each of at least 3 training seeds, with its Student-t 95 % interval.
+
+    Raises ValueError for fewer trainings and for values that are not finite.
+    """
+    if len(values) < MIN_TRAININGS:
+        raise ValueError(f"an interval over trainings needs at least {MIN_TRAININGS} training seeds, not {len(values)}")
+    return _student_t(values, f"Student t, {CONFIDENCE:.0%}, {len(values)} training seeds")
 
 
 def unpaired_difference(a: Interval, a_blocks: int, b: Interval, b_blocks: int) -> Interval:
@@ -75,9 +88,12 @@ def _t_quantile(freedom: float) -> float:
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
-def _student_t(values: Sequence[float], method: str, shared_variance: float = 0.0) -> Interval:
+def _require_blocks(values: Sequence[float]) -> None:
     if len(values) < MIN_BLOCKS:
         raise ValueError(f"an interval needs at least {MIN_BLOCKS} seed blocks, not {len(values)}")
+
+
+def _student_t(values: Sequence[float], method: str, shared_variance: float = 0.0) -> Interval:
     if not np.isfinite(values).all():
         raise ValueError(f"an interval needs finite values, not {list(values)}")
     mean = float(np.mean(values))

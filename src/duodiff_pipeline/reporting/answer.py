@@ -9,9 +9,10 @@ import pandas as pd
 
 from ..analysis.exit_statistics import exit_summary
 from ..diffusion.noise import NoiseSchedule
+from ..errors import InputError
 from ..networks.files import StoredNetwork
 from ..networks.uvit import UViT
-from .curves import SwitchCurve, controls, switch_curves
+from .curves import SwitchCurve, controls, measured_with, switch_curves
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
 from .findings import Findings, Standing, standing
 from .measured import MeasuredPlan
@@ -29,10 +30,11 @@ RIVALS = {"deep": "deep with fewer steps", "middle": "the middle network alone",
 class AnswerData:
     """What the answer shows beside the findings.
 
-    loss_gap, loss_gap_switches: of the pipeline loss_gap; curve_table: of switch_curves; networks: by name, those of
-    early exits included; training_seconds: by network.
+    experiment: its name; loss_gap, loss_gap_switches: of the pipeline loss_gap; curve_table: of switch_curves;
+    networks: by name, those of early exits included; training_seconds: by network.
     """
 
+    experiment: str
     report: ReportData
     loss_gap: pd.DataFrame
     loss_gap_switches: Sequence[Mapping[str, Any]]
@@ -55,7 +57,7 @@ class AnswerData:
         """The excess error of every switch of the curve."""
         own = self.loss_gap[(self.loss_gap["solver"] == curve.solver) & (self.loss_gap["steps"] == curve.steps)]
         after = own.set_index("evaluation")["excess"]
-        return [0.0, *(float(after[point.k - 1]) for point in curve.points[1:])]
+        return [0.0, *(float(after[k - 1]) for k in curve.ks[1:])]
 
 
 def draw_answer_figures(findings: Findings, data: AnswerData) -> dict[str, str]:
@@ -75,14 +77,19 @@ def draw_answer_figures(findings: Findings, data: AnswerData) -> dict[str, str]:
 
 
 def render_answer(findings: Findings, data: AnswerData) -> str:
-    """The page; its figures stand in the folder `figures` beside it."""
+    """The page; its figures stand in the folder `figures` beside it.
+
+    Raises InputError where the curves were measured with other networks, reference or number of images.
+    """
     report = data.report
+    _require_same_networks(findings, data)
     suggested = suggested_switches(report.change_points, report.exit_table, data.noise)
     record = findings.baseline.record
     return render(
         "answer.md.j2",
         headline=headline(findings),
         reasons=reasons(findings),
+        experiment=data.experiment,
         packs=[report.train, report.held_out],
         command=run_command(report.environment, report.runtime_params),
         git=report.git,
@@ -107,6 +114,18 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
         prices=[row for plan in findings.duodiffs if (row := _price_row(plan, findings, data))],
     )
+
+
+def _require_same_networks(findings: Findings, data: AnswerData) -> None:
+    parameters, record = data.report.parameters, findings.baseline.record
+    serve = parameters.switch_search.backbones
+    names = [name for name in (serve[0], parameters.evaluation.middle, serve[-1]) if name is not None]
+    networks = [data.networks[name].sha256 for name in names]
+    if set(data.curve_table["measured_with"]) != {measured_with(networks, record.reference_sha256, record.n_generated)}:
+        raise InputError(
+            "switch_curves was measured with other networks, another reference or another number of images than the "
+            "records: run the pipeline switch_curves again"
+        )
 
 
 def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRange]) -> list[tuple[str, str]]:
@@ -174,7 +193,7 @@ def _curve_rows(curve: SwitchCurve) -> dict[str, Any]:
     rows = []
     for point, rivals in zip(curve.points, curve.rivals, strict=True):
         by_role = {rival.role: rival for rival in rivals} if 0 < point.k < len(curve.grid) else {}
-        against = curve.against_deep(point)
+        against = curve.against_deep(point.k)
         rows.append(
             {
                 "k": point.k,

@@ -3,7 +3,7 @@
 Only plans of the same name are set against each other, and only where their records compare. A difference is paired
 over the seed blocks where both runs have the same seeds: images of the same seed and index then start from the same
 noise. Otherwise it is Welch's, of the two intervals. Either holds for the networks as they were trained: what another
-seed of training would have given is in neither.
+seed of training would have given is in neither, but in `training_seeds`.
 """
 
 import re

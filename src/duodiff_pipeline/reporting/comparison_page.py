@@ -1,4 +1,7 @@
-"""The comparison of past runs: one self-contained HTML page, the same for the same runs."""
+"""The comparison of past runs: one self-contained HTML page, the same for the same runs.
+
+Beside it, where the runs are trainings that differ in their seed alone, what holds over them, in Markdown.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +13,7 @@ from ..past_runs import PastRun
 from .comparison import FIRST_METRIC, Compared, compared, differing_parameters, metrics, refusals
 from .figures_comparison import costs_figure, exits_figure, losses_figure, run_colours
 from .template import render
+from .training_seeds_section import SEED, seeds_section
 from .wording import counted, interval_ends, number, record_text, signed
 
 COMPARISONS = Path("data", "08_reporting", "comparisons")  # in the project
@@ -28,7 +32,30 @@ def write_comparison(folder: Path, runs: Sequence[PastRun]) -> Path:
     path = folder / f"{sha256_of_json([run.id for run in runs])[:12]}.html"
     with whole_file(path) as beside:
         beside.write_text(render_comparison(runs))
+    claims, claims_path = render_claims(runs), claims_file(path)
+    if claims is None:
+        claims_path.unlink(missing_ok=True)
+    else:
+        with whole_file(claims_path) as beside:
+            beside.write_text(claims)
     return path
+
+
+def claims_file(page: Path) -> Path:
+    """Where the claims over training seeds lie that belong to a page, if it has any."""
+    return page.with_name(f"{page.stem}_training_seeds.md")
+
+
+def render_claims(runs: Sequence[PastRun]) -> str | None:
+    """The claims over training seeds in Markdown; None where the runs have none."""
+    labels = _labels(runs)
+    section = seeds_section(runs, labels)
+    if section is None or section.refusal:
+        return None
+    own = {label: run for label, run in zip(labels, runs, strict=True) if label not in section.left_out}
+    rows = [{**_run_row(run, label), "seed": run.params[SEED]} for label, run in own.items()]
+    caveats = _run_caveats(list(own.values()))
+    return render("training_seeds.md.j2", section=section, runs=rows, caveats=caveats)
 
 
 def render_comparison(runs: Sequence[PastRun]) -> str:
@@ -39,8 +66,9 @@ def render_comparison(runs: Sequence[PastRun]) -> str:
     return render(
         "comparison.html.j2",
         headline=f"{counted(len(runs), 'run')}, {_differ(parameters)}",
-        runs=[_run_row(run, label, colours[label]) for run, label in zip(runs, labels, strict=True)],
+        runs=[{**_run_row(run, label), "colour": colours[label]} for run, label in zip(runs, labels, strict=True)],
         parameters=parameters,
+        seeds=seeds_section(runs, labels),
         caveats=_caveats(runs, labels, by_metric),
         metrics=[_metric(runs, metric) for metric in by_metric],
         figures=_figures(runs, labels, colours, by_metric.get(FIRST_METRIC, {})),
@@ -60,12 +88,11 @@ def _differ(parameters: Mapping[str, Any]) -> str:
     return f"{counted(len(parameters), 'parameter')} {'differs' if len(parameters) == 1 else 'differ'}{names}"
 
 
-def _run_row(run: PastRun, label: str, colour: str) -> dict[str, str]:
+def _run_row(run: PastRun, label: str) -> dict[str, str]:
     commit = run.tags.get("git_commit", "none")
     changed = ", with changes" if run.tags.get("git_dirty") == "True" else ""
     return {
         "label": label,
-        "colour": colour,
         "id": run.short_id,
         "started": f"{run.started:%Y-%m-%d %H:%M} UTC",
         "commit": "no repository" if commit == "none" else f"{commit[:8]}{changed}",
@@ -82,6 +109,12 @@ def _caveats(runs: Sequence[PastRun], labels: Sequence[str], by_metric: Mapping[
         for metric, own in by_metric.items()
         for place, reason in own.items()
     ]
+    return found + _run_caveats(runs)
+
+
+def _run_caveats(runs: Sequence[PastRun]) -> list[str]:
+    """Of the code that made the runs, and of their records."""
+    found = []
     code = {run.tags.get("git_commit") for run in runs}
     if len(code) > 1:
         found.append("The runs were made by different code: what differs may come from there.")

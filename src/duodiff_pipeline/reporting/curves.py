@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.solvers import Solver, SolverName
+from ..files import sha256_of_json
 from ..metrics.intervals import Interval, block_interval, paired_difference
 from .findings import Standing, standing
 
@@ -37,10 +38,14 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Rival:
-    """What stands against a switch at its cost; difference: FID of the switch minus that of the rival."""
+    """What stands against a switch at its cost; difference: FID of the switch minus that of the rival.
+
+    blocks: FID of the rival in every seed block, in the order of the seeds.
+    """
 
     role: str
     difference: Interval
+    blocks: tuple[float, ...]
 
     @property
     def standing(self) -> Standing:
@@ -62,17 +67,25 @@ class SwitchCurve:
     rivals: tuple[tuple[Rival, ...], ...]
     grid: tuple[float, ...]
 
-    def against_deep(self, point: CurvePoint) -> Interval:
+    @property
+    def ks(self) -> tuple[int, ...]:
+        return tuple(point.k for point in self.points)
+
+    def at(self, k: int) -> tuple[CurvePoint, tuple[Rival, ...]]:
+        """A switch and its rivals."""
+        return self.points[self.ks.index(k)], self.rivals[self.ks.index(k)]
+
+    def against_deep(self, k: int) -> Interval:
         """FID of a switch minus that of the deep network with as many steps."""
-        return paired_difference(point.blocks, self.points[0].blocks)
+        return paired_difference(self.at(k)[0].blocks, self.points[0].blocks)
 
     @property
     def free(self) -> tuple[int, int]:
         """(low, high): up to low no switch is credibly worse than the deep network, and beyond high every one is."""
-        worse = [standing(self.against_deep(point)) == "worse" for point in self.points[1:]]
+        worse = [standing(self.against_deep(k)) == "worse" for k in self.ks[1:]]
         low = len(list(takewhile(lambda is_worse: not is_worse, worse)))
         high = len(worse) - len(list(takewhile(bool, reversed(worse))))
-        return self.points[low].k, self.points[high].k
+        return self.ks[low], self.ks[high]
 
     def count(self, role: str) -> dict[Standing, int]:
         """How many switches between two networks are better, worse and indistinguishable against rivals of one role."""
@@ -100,12 +113,17 @@ def switch_curves(table: pd.DataFrame, noise: NoiseSchedule) -> list[SwitchCurve
         alone = {role: _points(same[same["role"] == role].assign(k=0)) for role in ("deep", "middle")}
         rivals = []
         for point in points:
-            found = [Rival(role, _minus(point, at)) for role, of in alone.items() if (at := _at_cost(of, point.gmacs))]
+            found = {role: at for role, of in alone.items() if (at := _at_cost(of, point.gmacs))}
             if point.k in reversed_k:
-                found.append(Rival("reversed", _minus(point, reversed_k[point.k].blocks)))
-            rivals.append(tuple(found))
+                found["reversed"] = reversed_k[point.k].blocks
+            rivals.append(tuple(Rival(role, paired_difference(point.blocks, at), at) for role, at in found.items()))
         curves.append(SwitchCurve(solver, steps, tuple(points), tuple(rivals), run.grid(noise)))
     return curves
+
+
+def measured_with(networks_sha256: Sequence[str], reference_sha256: str, n_images: int) -> str:
+    """Identifies what a table of curves was measured with: networks noise to data, reference, images a block."""
+    return sha256_of_json([list(networks_sha256), reference_sha256, n_images])
 
 
 def controls(table: pd.DataFrame) -> dict[str, list[CurvePoint]]:
@@ -136,7 +154,3 @@ def _at_cost(points: Sequence[CurvePoint], gmacs: float) -> tuple[float, ...] | 
         return None
     blocks = np.array([point.blocks for point in points])
     return tuple(float(np.interp(gmacs, costs, own)) for own in blocks.T)
-
-
-def _minus(point: CurvePoint, other: tuple[float, ...]) -> Interval:
-    return paired_difference(point.blocks, other)

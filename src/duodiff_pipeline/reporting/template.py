@@ -15,4 +15,4 @@ def render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(context) + "\n"
+    return environment.get_template(template).render(context).rstrip() + "\n"

@@ -78,13 +78,14 @@ def make_answer(
     loss_gap_switches: list[dict[str, Any]],
     curves: pd.DataFrame,
     timings: dict[str, Any],
+    work_folder: Path,
     **networks: StoredNetwork,
 ) -> tuple[str, dict[str, str]]:
     """The Markdown page and its figures, that of the exits being the report's."""
     from ...reporting.answer import AnswerData, draw_answer_figures, render_answer
 
     seconds = timings["training_seconds"]
-    data = AnswerData(report, loss_gap, loss_gap_switches, curves, networks, seconds)
+    data = AnswerData(work_folder.name, report, loss_gap, loss_gap_switches, curves, networks, seconds)
     figures = {"exits": report_figures["exits"], **draw_answer_figures(findings, data)}
     return render_answer(findings, data), figures
 

@@ -29,6 +29,7 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
                     "loss_gap_switches": "loss_gap_switches",
                     "curves": "switch_curves",
                     "timings": "timings",
+                    "work_folder": "work_folder",
                     **{name: f"{name}.network" for name in (*backbones, "early_exits")},
                 },
                 "answer",

@@ -17,6 +17,7 @@ from ...metrics.reference import ReferenceStatistics
 from ...networks.controls import plan_name, reversed_order, throughout
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
+from ...reporting.curves import measured_with
 from ...workdir import WorkDir
 from ..measuring import make_meter, sampling_device
 
@@ -49,7 +50,7 @@ def measure_curves(
     """One row a plan and seed block of the evaluation.
 
     networks: shallow, deep, and middle where there is a control of middle depth. Columns: plan, role (a value of
-    `ROLES`), solver, steps, k (missing where one network serves all), gmacs an image, seed, fid.
+    `ROLES`), solver, steps, k (missing where one network serves all), gmacs an image, seed, fid, measured_with.
     """
     bank = NetworkBank(networks)
     device = sampling_device(hardware, *networks.values())
@@ -89,7 +90,9 @@ def measure_curves(
         if (now := time.monotonic()) - told > TOLD_EVERY_SECONDS:
             told, left = now, (now - started) / done * (to_do - done)
             logger.info("%d of %d measured, about %.0f s left", len(rows), len(wanted), left)
-    return pd.DataFrame(rows).astype({"k": "Int64"})
+    identities = [networks[name].sha256 for name in (SHALLOW, MIDDLE, DEEP) if name in networks]
+    identity = measured_with(identities, reference.sha256, meter.n_images)
+    return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)
 
 
 def curve_plans(settings: SwitchCurves, bank: NetworkBank, noise: NoiseSchedule) -> list[SamplingPlan]:
