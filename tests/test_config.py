@@ -48,7 +48,7 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         (
             "switch_search.ntrials",
             5,
-            "switch_search.ntrials: unknown parameter; here stand backbones, images, n_trials",
+            "switch_search.ntrials: unknown parameter; here stand backbones, history, images, n_trials",
         ),
         (
             "switch_search.backbones",
@@ -85,6 +85,14 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
             "none",
             "data_preparation: crop belongs to the source image_folder, not to digits",
         ),
+        (
+            "switch_curves.solver",
+            "dpmsolver++4s",
+            "switch_curves.solver: Input should be 'ddpm', 'ddim', 'dpmsolver++1', ",
+        ),
+        ("switch_curves.history", "dropped", "switch_curves: ddim has no history to drop: it is no multistep solver"),
+        ("switch_search.history", [], "switch_search.history: Tuple should have at least 1 item"),
+        ("switch_search.history", ["carried", "carried"], "switch_search: history repeats"),
         ("training.ema_decay", 1.0, "training.ema_decay: Input should be less than 1, not 1.0"),
     ],
 )
@@ -99,6 +107,31 @@ def test_a_wrong_value_is_named_in_one_line(key: str, value: Any, message: str) 
         validate(raw)
     assert str(caught.value).startswith(f"parameters: {message}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"solvers": ["ddim", "dpmsolver++3s"], "steps": [20, 3]}, "dpmsolver++3s needs 4 steps or more, not 3"),
+        (
+            {"solvers": ["ddim", "heun"], "history": ["carried", "dropped"]},
+            "history cannot be dropped: none of ['ddim', 'heun'] is a multistep solver",
+        ),
+    ],
+)
+def test_a_search_is_refused_where_a_solver_cannot_do_what_is_asked(change: dict[str, Any], message: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["switch_search"].update(change)
+    with pytest.raises(InputError) as caught:
+        validate(raw)
+    assert str(caught.value) == f"parameters: switch_search: {message}"
+
+
+def test_a_search_takes_solvers_of_every_kind() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["switch_search"].update(solvers=["ddpm", "unipc3", "dpmsolver++2s", "heun"], history=["carried", "dropped"])
+    raw["switch_curves"].update(solver="dpmsolver++", history="dropped")
+    assert {solver.label for solver in validate(raw).switch_curves.solvers()} == {"dpmsolver++ history dropped"}
 
 
 def test_more_stages_than_timesteps_to_cluster_are_refused() -> None:

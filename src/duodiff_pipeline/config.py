@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .diffusion.noise import NoiseKind, NoiseSchedule
-from .diffusion.solvers import Solver, SolverName
+from .diffusion.solvers import History, Solver, SolverName
 from .errors import InputError
 from .images.decoding import Crop, Decoding, Filter, Mode
 from .images.folder import Labels
@@ -185,8 +185,8 @@ class EarlyExit(Settings):
 class SolverSettings(Settings):
     """A solver by name and number of steps."""
 
-    name: SolverName = Field(description="ddpm, ddim or dpmsolver++")
-    steps: int = Field(ge=1, description="S, solver steps")
+    name: SolverName = Field(description="which solver; with its order and kind, see diffusion.solvers.Solver")
+    steps: int = Field(ge=1, description="S, solver steps: timesteps visited")
     eta: float = Field(default=0.0, ge=0, le=1, description="noise of ddim; 0 is deterministic")
 
     @model_validator(mode="after")
@@ -239,6 +239,9 @@ class SwitchCurves(Settings):
     """FID of every single switch between the shallow and the deep network."""
 
     solver: SolverName = Field(description="solver of all curves")
+    history: History = Field(
+        description="what becomes of a multistep solver's history at an edge: carried over it or dropped"
+    )
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         min_length=1, description="numbers of solver steps; each has a curve of its own"
     )
@@ -248,10 +251,11 @@ class SwitchCurves(Settings):
     def _steps_differ(self) -> "SwitchCurves":
         if len(set(self.steps)) < len(self.steps):
             raise ValueError("steps repeat")
+        self.solvers()
         return self
 
     def solvers(self) -> list[Solver]:
-        return [Solver(self.solver, steps) for steps in self.steps]
+        return [Solver(self.solver, steps, history=self.history) for steps in self.steps]
 
 
 class LossGap(Settings):
@@ -272,6 +276,10 @@ class SwitchSearch(Settings):
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         min_length=1, description="numbers of solver steps to choose from"
     )
+    history: tuple[History, ...] = Field(
+        min_length=1,
+        description="what becomes of a multistep solver's history at an edge, to choose from: carried, dropped",
+    )
     backbones: tuple[str, ...] = Field(
         min_length=2,
         description="backbones in the order in which they may serve, noise to data: the first is the shallow one, the "
@@ -282,6 +290,15 @@ class SwitchSearch(Settings):
     def _backbones_differ(self) -> "SwitchSearch":
         if len(set(self.backbones)) < len(self.backbones):
             raise ValueError(f"backbones repeat in {list(self.backbones)}: each stage needs another one")
+        return self
+
+    @model_validator(mode="after")
+    def _solvers_exist(self) -> "SwitchSearch":
+        solvers = [Solver(name, steps) for name in self.solvers for steps in self.steps]
+        if len(set(self.history)) < len(self.history):
+            raise ValueError("history repeats")
+        if "dropped" in self.history and not any(solver.has_history for solver in solvers):
+            raise ValueError(f"history cannot be dropped: none of {list(self.solvers)} is a multistep solver")
         return self
 
 

@@ -72,6 +72,15 @@ def test_what_comes_after_the_first_excess_is_never_served_shallow():
     assert find_loss_gap(shallow, deep, np.ones(4), tolerance=0.01, seed=0).k == 1
 
 
+def test_a_switch_is_chosen_only_where_the_solver_may_switch():
+    deep, coefficients = np.ones((5, 10)), np.ones(5)
+    shallow = deep + np.array([0.0, 0.0, 0.0, 1.0, 0.0])[:, None]
+    assert find_loss_gap(shallow, deep, coefficients, tolerance=0.01, seed=0).k == 3
+    found = find_loss_gap(shallow, deep, coefficients, tolerance=0.01, seed=0, switches=(0, 1, 5))
+    assert (found.k_low, found.k, found.k_high) == (1, 1, 1)
+    assert len(found.excess) == 6
+
+
 def test_the_interval_holds_the_switch_of_all_images_as_often_as_it_says():
     rng = np.random.default_rng(0)
     evaluations, images, draws = 20, 40, 200

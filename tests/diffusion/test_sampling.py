@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from duodiff_pipeline.diffusion.denoiser import Prediction
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.random import image_noise
 from duodiff_pipeline.diffusion.sampling import sample
-from duodiff_pipeline.diffusion.solvers import Solver
+from duodiff_pipeline.diffusion.solvers import Solver, SolverName
 from duodiff_pipeline.errors import InputError
 
 NOISE = NoiseSchedule()
@@ -57,7 +59,13 @@ def test_noise_after_evaluation_i_is_keyed_by_the_image_and_i_plus_one():
 
 
 @pytest.mark.parametrize(
-    "solver", [Solver("ddim", 4), Solver("ddim", 4, 0.7), Solver("ddpm", 4), Solver("dpmsolver++", 4)]
+    "solver",
+    [
+        Solver("ddim", 4, 0.7),
+        Solver("unipc3", 6, history="dropped"),
+        *(Solver(name, 4) for name in get_args(SolverName)),
+    ],
+    ids=lambda solver: solver.label,
 )
 def test_an_image_is_the_same_in_every_range_that_holds_it(solver):
     whole, _ = draw(range(11), solver=solver)

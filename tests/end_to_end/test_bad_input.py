@@ -191,7 +191,16 @@ MISTAKES = {
     ),
     "unknown solver": before(
         "--params evaluation.solver.name=euler",
-        "parameters: evaluation.solver.name: Input should be 'ddpm', 'ddim' or 'dpmsolver++', not 'euler'",
+        "parameters: evaluation.solver.name: Input should be 'ddpm', 'ddim', 'dpmsolver++1', 'dpmsolver++', "
+        "'dpmsolver++3m', 'dpmsolver++2s', 'dpmsolver++3s', 'unipc', 'unipc3' or 'heun', not 'euler'",
+    ),
+    "steps too few for a singlestep solver": before(
+        "--params evaluation.solver.name=dpmsolver++3s,evaluation.solver.steps=3",
+        "parameters: evaluation.solver: dpmsolver++3s needs 4 steps or more, not 3",
+    ),
+    "history that is not there": before(
+        "--params switch_curves.history=dropped",
+        "parameters: switch_curves: ddim has no history to drop: it is no multistep solver",
     ),
     "noise for a solver that takes none": before(
         "--params evaluation.solver.eta=0.5",

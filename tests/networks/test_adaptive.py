@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from duodiff_pipeline.diffusion.denoiser import Prediction
+from duodiff_pipeline.diffusion.sampling import sample
+from duodiff_pipeline.diffusion.solvers import Solver, SolverName
 from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
 from duodiff_pipeline.networks.early_exit import EarlyExits, tokens_before_blocks
 
@@ -241,3 +244,18 @@ def test_patience_counts_for_every_image_by_itself(bed):
                 assert int(together[n]) == (leaves[0] if leaves else bed.network.depth)
     finally:
         bed.denoiser.patience = 0
+
+
+@pytest.mark.parametrize("name", get_args(SolverName))
+def test_every_solver_takes_exits_and_without_any_the_images_are_those_of_the_network(
+    name, make_uvit, make_exits, noise
+):
+    network = make_uvit(depth=5)
+    adaptive, solver = AdaptiveDenoiser(network, make_exits(network), 0.0), Solver(name, 4)
+    never, bare = (sample(denoiser, solver, noise, (1, 8, 8), range(4), 0, 4) for denoiser in (adaptive, network))
+    torch.testing.assert_close(never.images, bare.images, rtol=1e-3, atol=1e-3)
+    adaptive.threshold = 0.5
+    exits = sample(adaptive, solver, noise, (1, 8, 8), range(4), 0, 4)
+    assert exits.trace.timesteps.tolist() == list(solver.grid(noise))
+    assert len(set(exits.trace.exit_depth.ravel().tolist())) > 1
+    assert (exits.images - bare.images).abs().max() > 1e-3

@@ -54,6 +54,29 @@ def test_three_stages_reversed_and_with_one_network_throughout(bank, noise, coun
         assert abs(bank.static_gmacs(nearest) - bank.static_gmacs(plan)) <= half * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("name", ["heun", "dpmsolver++3s", "unipc"])
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_controls_of_every_kind_of_solver(bank, noise, name, at):
+    solver = Solver(name, 8)
+    k, mirrored = solver.switches[at], solver.switches[8 - at]
+    plan = SamplingPlan("", solver, StageSchedule.from_switch(k, solver.grid(noise), ("shallow", "deep"), noise))
+    assert reversed_order(plan).switches == (mirrored,)
+    assert reversed_order(plan).schedule.serves == ("deep", "shallow")
+    nearest = throughout("x", "deep", plan, bank)
+    step = (solver.switches[-1] - solver.switches[-2]) * bank.network("deep").macs / 1e9
+    if nearest.solver.steps > solver.fewest_steps:
+        assert abs(bank.static_gmacs(nearest) - bank.static_gmacs(plan)) <= step / 2 * (1 + 1e-9)
+
+
+def test_a_dropped_history_belongs_to_what_has_an_edge(bank, noise):
+    solver = Solver("unipc", 8, history="dropped")
+    plan = SamplingPlan("", solver, StageSchedule((500.0,), ("shallow", "deep"), noise))
+    assert reversed_order(plan).solver == solver
+    assert reversed_order(plan).name == "control reversed unipc history dropped 8 k=4"
+    assert throughout("fewer steps", "deep", plan, bank).name == "control fewer steps unipc 5"
+    assert SamplingPlan("", solver, StageSchedule((), ("deep",), noise)).solver == Solver("unipc", 8)
+
+
 def test_a_name_tells_switches_and_networks():
     solver = Solver("dpmsolver++", 10)
     assert plan_name("deep", solver) == "deep dpmsolver++ 10"

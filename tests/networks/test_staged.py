@@ -6,8 +6,16 @@ import diffusers.schedulers.scheduling_ddpm
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
+from duodiff_pipeline.diffusion.denoiser import Prediction
 from duodiff_pipeline.diffusion.random import image_noise
 from duodiff_pipeline.diffusion.sampling import sample
 from duodiff_pipeline.diffusion.solvers import Solver
@@ -24,8 +32,10 @@ SOLVERS = [
     Solver("ddim", STEPS),
     Solver("ddim", STEPS, 0.5),
     Solver("ddim", STEPS, 1.0),
-    Solver("dpmsolver++", STEPS),
+    *(Solver(name, STEPS) for name in ("dpmsolver++", "dpmsolver++3m", "dpmsolver++2s", "dpmsolver++3s")),
+    *(Solver(name, STEPS) for name in ("unipc", "unipc3", "heun")),
 ]
+DROPPING = [Solver(name, STEPS, history="dropped") for name in ("dpmsolver++", "dpmsolver++3m", "unipc", "unipc3")]
 
 
 class Counting:
@@ -50,78 +60,134 @@ def deep(make_uvit):
     return make_uvit(seed=2, depth=5)
 
 
-def plain_loop(solver, networks, monkeypatch):
-    """diffusers' own scheduler, and one network for each evaluation."""
-    betas = np.linspace(1e-4, 0.02, 1000)
-    options = {"num_train_timesteps": 1000, "trained_betas": betas, "timestep_spacing": "trailing"}
+def plain_scheduler(solver, noise):
+    """diffusers' own, set to the timesteps by its own means; Heun's to the levels that our schedule has there."""
+    options = {"num_train_timesteps": 1000, "trained_betas": np.linspace(1e-4, 0.02, 1000)}
+    trailing = {**options, "timestep_spacing": "trailing"}
+    order = 3 if "3" in solver.name else 2
+    if solver.name in ("dpmsolver++2s", "dpmsolver++3s"):
+        scheduler = DPMSolverSinglestepScheduler(**options, solver_order=order, lower_order_final=True)
+        scheduler.set_timesteps(timesteps=[int(n) for n in solver.grid(noise)])
+        return scheduler
+    if solver.name == "heun":
+        scheduler = HeunDiscreteScheduler(**trailing)
+        scheduler.set_timesteps(timesteps=[solver.grid(noise)[0], *solver.grid(noise)[1::2]])
+        abar = noise.abar_at(torch.tensor(solver.grid(noise), dtype=torch.float64))
+        scheduler.sigmas = torch.cat([(1 / abar - 1).sqrt(), torch.zeros(1)]).float()
+        return scheduler
     if solver.name == "ddpm":
-        scheduler = DDPMScheduler(**options, clip_sample=False, variance_type="fixed_small")
+        scheduler = DDPMScheduler(**trailing, clip_sample=False, variance_type="fixed_small")
     elif solver.name == "ddim":
-        scheduler = DDIMScheduler(**options, clip_sample=False, set_alpha_to_one=True)
+        scheduler = DDIMScheduler(**trailing, clip_sample=False, set_alpha_to_one=True)
+    elif solver.name.startswith("unipc"):
+        scheduler = UniPCMultistepScheduler(**trailing, solver_order=order)
     else:
-        scheduler = DPMSolverMultistepScheduler(**options, solver_order=2, final_sigmas_type="zero")
+        scheduler = DPMSolverMultistepScheduler(**trailing, solver_order=order, final_sigmas_type="zero")
     scheduler.set_timesteps(solver.steps)
+    return scheduler
+
+
+def plain_loop(solver, networks, noise, monkeypatch):
+    """diffusers' own scheduler, and one network for each evaluation."""
+    scheduler = plain_scheduler(solver, noise)
     x = image_noise(SEED, range(8), SHAPE, 0)
+    x = x * (scheduler.sigmas[0] ** 2 + 1) ** 0.5 if solver.name == "heun" else x
     with torch.inference_mode():
         for i, (n, network) in enumerate(zip(scheduler.timesteps, networks, strict=True)):
+            if solver.history == "dropped" and i and network is not networks[i - 1]:
+                scheduler = plain_scheduler(solver, noise)
+                scheduler.set_begin_index(i)
             z, step = image_noise(SEED, range(8), SHAPE, i + 1), {}
             monkeypatch.setattr(diffusers.schedulers.scheduling_ddpm, "randn_tensor", lambda *_, z=z, **__: z)
             if solver.name == "ddim":
                 step = {"eta": solver.eta, "variance_noise": z if solver.eta else None}
-            x = scheduler.step(network(x, n.repeat(8)), n, x, **step).prev_sample
+            seen = scheduler.scale_model_input(x, n)
+            x = scheduler.step(network(seen, n.repeat(8)), n, x, **step).prev_sample
     return x[2:8]
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.label)
+def tolerance(solver):
+    """DDPM's own formula and DDIM's at eta = 1 are one, but round differently, and so do Heun's two scales of x."""
+    return {"ddpm": 2e-5, "heun": 1e-4}.get(solver.name, 1e-6)
+
+
+@pytest.mark.parametrize("solver", SOLVERS + DROPPING, ids=lambda solver: solver.label)
 def test_k_of_nfe_equals_networks_in_a_plain_loop(solver, shallow, deep, noise, monkeypatch):
-    images = []
-    for k in range(STEPS + 1):
+    images, nfe = [], len(solver.grid(noise))
+    for k in solver.switches[::3]:
         counted = {"shallow": Counting(shallow), "deep": Counting(deep)}
         schedule = StageSchedule.from_switch(k, solver.grid(noise), ("shallow", "deep"), noise)
         samples = sample(StagedDenoiser(schedule, counted), solver, noise, SHAPE, IMAGES, SEED, 8)
-        assert (counted["shallow"].calls, counted["deep"].calls) == (k, STEPS - k)
+        assert (counted["shallow"].calls, counted["deep"].calls) == (k, nfe - k)
         assert counted["shallow"].timesteps + counted["deep"].timesteps == list(solver.grid(noise))
-        assert samples.trace.stages.tolist() == [0] * k + [1] * (STEPS - k)
-        assert samples.trace.exit_depth.tolist() == [[3] * 6] * k + [[5] * 6] * (STEPS - k)
-        # DDPM's own formula and DDIM's at eta = 1 are one, but round differently
-        tolerance = 2e-5 if solver.name == "ddpm" else 1e-6
-        expected = plain_loop(solver, [shallow] * k + [deep] * (STEPS - k), monkeypatch)
-        torch.testing.assert_close(samples.images, expected, rtol=tolerance, atol=tolerance)
+        assert samples.trace.stages.tolist() == [0] * k + [1] * (nfe - k)
+        assert samples.trace.exit_depth.tolist() == [[3] * 6] * k + [[5] * 6] * (nfe - k)
+        expected = plain_loop(solver, [shallow] * k + [deep] * (nfe - k), noise, monkeypatch)
+        torch.testing.assert_close(samples.images, expected, rtol=tolerance(solver), atol=tolerance(solver))
         images.append(samples.images)
     assert all((a - b).abs().max() > 1e-3 for a, b in pairwise(images))
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.label)
+@pytest.mark.parametrize("solver", SOLVERS + DROPPING, ids=lambda solver: solver.label)
 def test_k_0_and_k_of_nfe_are_the_bare_networks_bit_for_bit(solver, shallow, deep, noise):
-    for k, bare in ((0, deep), (STEPS, shallow)):
+    for k, bare in ((0, deep), (solver.switches[-1], shallow)):
         schedule = StageSchedule.from_switch(k, solver.grid(noise), ("shallow", "deep"), noise)
         staged = StagedDenoiser(schedule, {"shallow": shallow, "deep": deep})
         images = [sample(denoiser, solver, noise, SHAPE, IMAGES, SEED, 8).images for denoiser in (staged, bare)]
         assert torch.equal(*images)
 
 
-def test_one_network_in_every_stage_equals_the_network_alone(deep, noise):
-    solver = Solver("dpmsolver++", 7)
+@pytest.mark.parametrize("name", ["dpmsolver++3m", "dpmsolver++3s", "unipc3", "heun"])
+def test_one_network_in_every_stage_equals_the_network_alone(name, deep, noise):
+    solver = Solver(name, 7)
     schedule = StageSchedule((800.0, 450.0, 450.0 - 1e-9), ("a", "b", "c", "d"), noise)
     staged = StagedDenoiser(schedule, dict.fromkeys("abcd", deep))
     images = [sample(denoiser, solver, noise, SHAPE, range(4), 0, 4).images for denoiser in (staged, deep)]
     assert torch.equal(*images)
 
 
-def test_an_edge_on_a_timestep_leaves_that_evaluation_to_the_first_stage(shallow, deep, noise):
-    solver = Solver("ddim", STEPS)
-    for k, n in enumerate(solver.grid(noise), start=1):
-        counted = {"shallow": Counting(shallow), "deep": Counting(deep)}
-        sample(
-            StagedDenoiser(StageSchedule((n,), ("shallow", "deep"), noise), counted),
-            solver,
-            noise,
-            SHAPE,
-            range(2),
-            0,
-            2,
-        )
-        assert (counted["shallow"].calls, counted["deep"].calls) == (k, STEPS - k)
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.label)
+def test_an_edge_on_a_timestep_leaves_all_evaluations_there_to_the_first_stage(solver, noise):
+    grid = solver.grid(noise)
+    for k, n in zip(solver.switches[1:], solver.visited(noise), strict=True):
+        counted = calls(solver, (n,), noise)
+        assert counted["a"] == list(grid[:k])
+        assert counted["b"] == list(grid[k:])
+
+
+class Silent:
+    """Predicts no noise, and takes no time to."""
+
+    def predict(self, x, timestep, labels=None):
+        ones = torch.ones(len(x), dtype=torch.long)
+        return Prediction(torch.zeros_like(x), ones, ones)
+
+
+def calls(solver, edges, noise):
+    """The timesteps at which each of the stages a, b, ... was asked."""
+    counted = {name: Counting(Silent()) for name in "abc"[: len(edges) + 1]}
+    staged = StagedDenoiser(StageSchedule(edges, tuple(counted), noise), counted)
+    sample(staged, solver, noise, SHAPE, range(2), 0, 2)
+    return {name: one.timesteps for name, one in counted.items()}
+
+
+def test_a_step_of_heun_across_an_edge_has_its_first_evaluation_before_and_its_second_behind(noise):
+    solver = Solver("heun", 4)
+    first, second, third, fourth = solver.visited(noise)
+    counted = calls(solver, ((first + second) / 2,), noise)
+    assert counted == {"a": [first], "b": [second, second, third, third, fourth, fourth]}
+    # an edge on the second one's timestep: it, and the next step's first evaluation there, are still before
+    counted = calls(solver, (second,), noise)
+    assert counted == {"a": [first, second, second], "b": [third, third, fourth, fourth]}
+    # two edges within one step
+    counted = calls(solver, (second + 1e-3, second), noise)
+    assert counted == {"a": [first], "b": [second, second], "c": [third, third, fourth, fourth]}
+
+
+def test_inner_evaluations_of_a_singlestep_solver_have_the_stage_of_their_own_timestep(noise):
+    # 3 + 3 + 1 + 1 evaluations a step; the edges lie within the first step and within the second
+    counted = calls(Solver("dpmsolver++3s", 8), (800.0, 499.0), noise)
+    assert counted == {"a": [999.0, 874.0], "b": [749.0, 624.0, 499.0], "c": [374.0, 249.0, 124.0]}
 
 
 def test_three_stages_serve_their_own_ranges(make_uvit, noise):
@@ -133,20 +199,19 @@ def test_three_stages_serve_their_own_ranges(make_uvit, noise):
     assert counted["c"].timesteps == [299.0, 199.0, 99.0]
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.label)
-@pytest.mark.parametrize("counts", [(2, 3, 3), (1, 6, 1), (4, 0, 4), (0, 5, 3), (3, 5, 0)])
+@pytest.mark.parametrize("solver", SOLVERS + DROPPING, ids=lambda solver: solver.label)
+@pytest.mark.parametrize("counts", [(2, 3, 3), (4, 0, 4), (0, 5, 3)])
 def test_three_networks_equal_three_networks_in_a_plain_loop(solver, counts, make_uvit, noise, monkeypatch):
     networks = {
         name: make_uvit(seed, depth=depth) for seed, (name, depth) in enumerate({"a": 1, "b": 3, "c": 5}.items())
     }
     counted = {name: Counting(network) for name, network in networks.items()}
-    schedule = StageSchedule.from_counts(counts, solver.grid(noise), "abc", noise)
+    schedule = StageSchedule.from_counts(counts, solver.visited(noise), "abc", noise)
     samples = sample(StagedDenoiser(schedule, counted), solver, noise, SHAPE, IMAGES, SEED, 8)
-    assert tuple(counted[name].calls for name in "abc") == counts
-    served = [networks[name] for name, count in zip("abc", counts, strict=True) for _ in range(count)]
-    tolerance = 2e-5 if solver.name == "ddpm" else 1e-6
-    expected = plain_loop(solver, served, monkeypatch)
-    torch.testing.assert_close(samples.images, expected, rtol=tolerance, atol=tolerance)
+    served = [networks[name] for name in schedule.assignment(solver.grid(noise))]
+    assert [counted[name].network for name in "abc" for _ in range(counted[name].calls)] == served
+    expected = plain_loop(solver, served, noise, monkeypatch)
+    torch.testing.assert_close(samples.images, expected, rtol=tolerance(solver), atol=tolerance(solver))
 
 
 def test_edges_on_timesteps_and_a_stage_between_evaluations(make_uvit, noise):

@@ -6,7 +6,7 @@ from duodiff_pipeline.config import EarlyExit, Evaluation, Noise, SwitchSearch
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
-from duodiff_pipeline.networks.plans import NetworkBank
+from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan
 from duodiff_pipeline.pipelines.evaluation.comparison import EvaluatedPlan, evaluated_plans
 from duodiff_pipeline.pipelines.evaluation.nodes import plan_evaluation
 from duodiff_pipeline.pipelines.switch_search.nodes import choose_schedules
@@ -55,6 +55,19 @@ def test_three_stages_are_evaluated_with_their_controls(bank):
     assert {"deep ddim 20", "shallow ddim 20", "deep ddim 10"} < set(plans)
 
 
+def test_a_dropped_history_is_held_against_networks_alone_that_have_no_edge(bank):
+    chosen = {"solver": "unipc", "steps": 10, "history": "dropped", "edges": [500.0], "serves": ["shallow", "deep"]}
+    plans = [one.plan for one in evaluated_plans([chosen], SETTINGS, bank, BACKBONES, NOISE)]
+    assert {plan.name: plan.solver.history for plan in plans if plan.solver.name == "unipc"} == {
+        "deep unipc 10": "carried",
+        "duodiff unipc history dropped 10 k=5": "dropped",
+        "control fewer steps unipc 6": "carried",
+        "control reversed unipc history dropped 10 k=5": "dropped",
+        "control middle unipc 10": "carried",
+    }
+    assert all(SamplingPlan.from_dict(plan.to_dict()) == plan for plan in plans)
+
+
 def test_schedules_of_other_networks_at_the_same_switch_are_told_apart(bank):
     pairs = [("shallow", "deep"), ("shallow", "middle"), ("middle", "deep")]
     plans = evaluated(bank, *({first: 5, last: 5} for first, last in pairs))
@@ -101,7 +114,7 @@ def test_exits_with_a_network_of_their_own_need_no_other_in_memory(
 def test_a_front_of_three_stages_is_chosen():
     import pandas as pd
 
-    common = {"solver": "ddim", "steps": 10, "edges_by": "switch"}
+    common = {"solver": "ddim", "steps": 10, "history": "carried", "edges_by": "switch"}
     rows = [
         {"plan": "a", "edges": [], "serves": ["deep"], "fid": 5.0, "gmacs": 5.0, "on_front": True},
         {"plan": "b", "edges": [700.0, 300.0], "serves": list(BACKBONES), "fid": 6.0, "gmacs": 3.0, "on_front": True},

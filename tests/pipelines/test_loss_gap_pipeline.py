@@ -11,7 +11,7 @@ from duodiff_pipeline.pipelines.loss_gap.nodes import measure_loss_gap
 
 HARDWARE = HardwareSettings(accelerator="cpu", devices=1, precision="32-true", threads=1)
 NOISE = Noise(kind="linear", timesteps=1000)
-CURVES = SwitchCurves(solver="ddim", steps=(3, 5), controls=0)
+CURVES = SwitchCurves(solver="ddim", history="carried", steps=(3, 5), controls=0)
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def held_out() -> ImagePack:
     return ImagePack(images, torch.zeros(20, dtype=torch.int64), "made up", "held_out", "none")
 
 
-def measured(shallow, deep, held_out, tolerance):
+def measured(shallow, deep, held_out, tolerance, curves=CURVES):
     settings = LossGap(images=12, tolerance=tolerance, seed=3)
-    return measure_loss_gap(shallow, deep, held_out, settings, CURVES, NOISE, HARDWARE)
+    return measure_loss_gap(shallow, deep, held_out, settings, curves, NOISE, HARDWARE)
 
 
 def test_a_row_an_evaluation_and_a_switch_a_solver(make_uvit, make_stored, held_out):
@@ -44,3 +44,12 @@ def test_a_network_against_itself_may_serve_all(make_uvit, make_stored, held_out
     assert (table["excess"] == 0).all()
     assert [(s["k"], s["k_low"], s["k_high"]) for s in switches] == [(3, 3, 3), (5, 5, 5)]
     assert all(s["edge_low"] == s["timestep_edge"] == s["edge_high"] == 0 for s in switches)
+
+
+def test_heun_has_a_row_an_evaluation_and_a_switch_that_parts_none_at_one_timestep(make_uvit, make_stored, held_out):
+    shallow, deep = make_stored(make_uvit(1, depth=1)), make_stored(make_uvit(2, depth=3))
+    curves = SwitchCurves(solver="heun", history="carried", steps=(4,), controls=0)
+    for tolerance in (1e-6, 0.01, 0.3):
+        table, (switch,) = measured(shallow, deep, held_out, tolerance, curves)
+        assert tuple(table["timestep"]) == Solver("heun", 4).grid(NOISE.schedule())
+        assert {switch["k"], switch["k_low"], switch["k_high"]} <= {0, 1, 3, 5, 7}

@@ -16,7 +16,8 @@ def bank(make_uvit, make_stored):
 
 
 def plans(bank, noise, **settings) -> pd.DataFrame:
-    found = curve_plans(SwitchCurves(**{"solver": "ddim", "steps": (6,), "controls": 2, **settings}), bank, noise)
+    options = {"solver": "ddim", "history": "carried", "steps": (6,), "controls": 2, **settings}
+    found = curve_plans(SwitchCurves(**options), bank, noise)
     rows = [(ROLES[p.schedule.serves], p.solver.steps, p.switch, p.runs, bank.static_gmacs(p), p.name) for p in found]
     return pd.DataFrame(rows, columns=["role", "steps", "k", "runs", "gmacs", "name"])
 
@@ -54,3 +55,16 @@ def test_without_a_middle_network_there_is_no_such_control(bank, noise):
 
 def test_a_single_step_has_no_switch_between(bank, noise):
     assert set(plans(bank, noise, steps=(1,))["role"]) == {"shallow", "deep", "middle"}
+
+
+def test_the_switches_of_heun_part_no_evaluations_at_one_timestep(bank, noise):
+    found = plans(bank, noise, solver="heun", steps=(4,))
+    assert found.loc[found["role"] == "duodiff", "runs"].tolist() == [f"{k} shallow, {7 - k} deep" for k in (1, 3, 5)]
+    assert set(found.loc[found["role"] == "reversed", "runs"]) == {"5 deep, 2 shallow", "1 deep, 6 shallow"}
+
+
+def test_a_dropped_history_is_that_of_plans_with_a_switch(bank, noise):
+    found = plans(bank, noise, solver="unipc", history="dropped")
+    assert (
+        found["name"].str.contains("history dropped").tolist() == found["role"].isin(["duodiff", "reversed"]).tolist()
+    )

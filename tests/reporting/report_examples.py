@@ -14,7 +14,7 @@ import yaml
 from duodiff_pipeline.analysis.change_point import find_change_point
 from duodiff_pipeline.analysis.exit_statistics import exit_panels
 from duodiff_pipeline.config import Parameters, validate
-from duodiff_pipeline.diffusion.solvers import CONVENTIONS, Solver
+from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.images.digits import read_digits
 from duodiff_pipeline.images.pack import ImagePack
@@ -108,7 +108,7 @@ def evaluation(
             denoiser=name,
             edges=edges,
             solver=solver.label,
-            solver_conventions=CONVENTIONS,
+            solver_conventions=solver.conventions,
             steps=len(assignment),
             nfe=len(assignment),
             k=k,
@@ -130,9 +130,7 @@ def evaluation(
             )
             records.append(record.model_dump(mode="json"))
         trained = [*serves, *(["early_exits"] if threshold else [])]
-        described = dict(
-            name=name, role=role, control_of=None, solver=solver_name, steps=len(assignment), eta=0.0, edges=list(edges)
-        )
+        described = dict(name=name, role=role, control_of=None, **solver.to_dict(), edges=list(edges))
         described |= dict(serves=serves, runs=runs, exit_threshold=threshold, nfe=len(assignment), switches=switches)
         described |= dict(
             resident_parameters=sum(PARAMETERS[n] for n in trained), training_gmacs=sum(TRAINING[n] for n in trained)

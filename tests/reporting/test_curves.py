@@ -100,3 +100,18 @@ def test_controls_are_all_plans_but_duodiffs_and_shallow_ones(table):
     assert [point.steps for point in found["deep"]] == [5, 7, 8, 10]
     assert [point.k for point in found["reversed"]] == [7]
     assert [point.steps for point in found["middle"]] == [50]
+
+
+def test_a_curve_of_heun_has_a_point_wherever_the_timestep_falls(table):
+    """Five steps are nine evaluations; free up to k = 3; deep first is held against the switch that it mirrors."""
+    ks = (1, 3, 5, 7)
+    switched = [plan("duodiff", 5, 10 + max(0, k - 3), k, k * SHALLOW + (9 - k) * DEEP) for k in ks]
+    ends = [plan("deep", 5, 10, gmacs=9 * DEEP), plan("shallow", 5, 16, gmacs=9 * SHALLOW)]
+    table = pd.concat([*switched, *ends, plan("reversed", 5, 30, 5, 5 * DEEP + 4 * SHALLOW)]).assign(solver="heun")
+    (curve,) = switch_curves(table, NOISE)
+    assert [point.k for point in curve.points] == [0, *ks, 9]
+    assert len(curve.grid) == 9
+    assert curve.free == (3, 3)
+    (reversed_order,) = [rival for own in curve.rivals for rival in own if rival.role == "reversed"]
+    assert reversed_order.difference.value == pytest.approx(10 - 30)  # against k = 3: two timesteps shallow, too
+    assert curve.count("reversed")["better"] == 1

@@ -1,3 +1,4 @@
+import warnings
 from itertools import groupby
 
 import pytest
@@ -126,6 +127,43 @@ def test_without_candidates_there_are_switches_and_single_stages():
 
 def test_two_backbones_make_two_stages_at_most():
     assert offered({"serves": "c"}, backbones=("a", "c"))["serves"] == ["a", "c", "a, c"]
+
+
+def test_a_history_to_choose_is_offered_where_there_is_one_and_an_edge():
+    both = ("carried", "dropped")
+    two = {"edges of 2 stages by": "switch", "share of stage 1": 0.5}
+    assert "history" not in offered({"solver": "ddim", "serves": "a, c", **two}, history=both)
+    assert "history" not in offered({"solver": "dpmsolver++", "serves": "a"}, history=both)
+    chosen = {"solver": "dpmsolver++", "serves": "a, c", **two, "history": "dropped"}
+    assert offered(chosen, history=both)["history"] == list(both)
+    assert space(history=both).suggest(fixed(chosen)).plan.solver == Solver("dpmsolver++", 20, history="dropped")
+
+
+@pytest.mark.parametrize(("solver", "history"), [("dpmsolver++", "dropped"), ("ddim", "carried")])
+def test_the_only_history_is_taken_where_there_is_one(solver, history):
+    parameters = {"solver": solver, "serves": "a, c", "edges of 2 stages by": "switch", "share of stage 1": 0.5}
+    plan = space(history=("dropped",)).suggest(fixed(parameters)).plan
+    assert plan.solver == Solver(solver, 20, history=history)
+
+
+def test_anchors_choose_a_history_where_there_is_a_choice():
+    own = space(history=("dropped", "carried"))
+    *_, ddim, dpm = [own.suggest(FixedTrial(anchor)).plan for anchor in own.anchors()]
+    assert (ddim.solver.history, dpm.solver.history) == ("carried", "dropped")
+
+
+def test_switches_of_heun_part_no_evaluations_at_one_timestep():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for share in (0.0, 0.3, 0.7, 1.0):
+            parameters = {
+                "solver": "heun",
+                "serves": "a, c",
+                "edges of 2 stages by": "switch",
+                "share of stage 1": share,
+            }
+            plan = space(solvers=("heun",)).suggest(fixed(parameters)).plan
+            assert plan.switches[0] in plan.solver.switches[1:-1]
 
 
 def test_every_random_proposal_is_valid_and_keeps_the_order_of_the_backbones():

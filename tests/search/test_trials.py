@@ -61,6 +61,15 @@ def test_table_says_what_every_trial_came_to():
     assert table["on_front"].tolist() == [True, True, False, True, False]
 
 
+def test_a_dropped_history_is_told_apart():
+    space = SearchSpace(("unipc",), (5,), ("shallow", "deep"), (), NoiseSchedule(), ("carried", "dropped"))
+    two = {"solver": "unipc", "serves": "shallow, deep", BY_2: "switch", "share of stage 1": 0.3}
+    trials = [finished(i, {**two, "history": history}, 9.0, 3.0) for i, history in enumerate(("carried", "dropped"))]
+    found = trials_table([*trials, finished(2, {"solver": "unipc", "serves": "deep"}, 8.0, 5.0)], space)
+    assert found["history"].tolist() == ["carried", "dropped", "carried"]
+    assert found["plan"].tolist()[:2] == ["unipc 5, 2 shallow, 3 deep", "unipc history dropped 5, 2 shallow, 3 deep"]
+
+
 def test_a_study_of_single_stages_alone_has_a_table_too():
     table = trials_table([finished(0, {"serves": "deep"}, 8.0, 5.0)], SPACE)
     assert table["k"].isna().all()

@@ -3,7 +3,7 @@
 Symbols: N images, E evaluations of a solver, B bootstrap resamples, k = 0..E a number of evaluations served shallow.
 
     s_i, d_i    squared error on the noise, shallow and deep, at evaluation i, mean over pixels
-    c_i         how much of the noise predicted there goes into the next x (`Solver.coefficients`)
+    c_i         how much of the noise predicted there goes into the x that follows (`Solver.coefficients`)
 
     excess(k) = sum_{i<k} c_i^2 (s_i - d_i) / sum_i c_i^2 d_i
 
@@ -12,6 +12,7 @@ along the whole way. Nothing is sampled: the images are real ones, noised to eve
 that later evaluations repair count in full, and so do those that a viewer would not see.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,22 +60,31 @@ class LossGap:
     k_high: int
 
 
-def find_loss_gap(shallow_en: Floats, deep_en: Floats, coefficients_e: Floats, tolerance: float, seed: int) -> LossGap:
-    """The excess error of every switch, and the last one within the tolerance.
+def find_loss_gap(
+    shallow_en: Floats,
+    deep_en: Floats,
+    coefficients_e: Floats,
+    tolerance: float,
+    seed: int,
+    switches: Sequence[int] | None = None,
+) -> LossGap:
+    """The excess error of every k, and the last switch within the tolerance.
 
-    shallow_en, deep_en: `noise_errors` of both networks, paired. The intervals are those of a bootstrap over images.
+    shallow_en, deep_en: `noise_errors` of both networks, paired; switches: the k to choose from, rising from 0, or all.
+    The intervals are those of a bootstrap over images.
     """
     images = shallow_en.shape[1]
     counts = keyed_generator(seed, "loss gap").multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
     weights_bn = np.vstack([np.full(images, 1 / images), counts])
     excess_bk = _excess(weights_bn @ shallow_en.T, weights_bn @ deep_en.T, coefficients_e)
-    within = np.logical_and.accumulate(excess_bk <= tolerance, axis=1)
-    switches = within.sum(axis=1) - 1  # that of k = 0 is 0, and always within
+    ks = np.arange(excess_bk.shape[1]) if switches is None else np.array(switches)
+    within = np.logical_and.accumulate(excess_bk[:, ks] <= tolerance, axis=1)
+    found_b = ks[within.sum(axis=1) - 1]  # that of k = 0 is 0, and always within
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(excess_bk[1:], [tail, 1 - tail], axis=0)
-    k_low = np.quantile(switches[1:], tail, method="lower")
-    k_high = np.quantile(switches[1:], 1 - tail, method="higher")
-    return LossGap(excess_bk[0], low, high, int(switches[0]), int(k_low), int(k_high))
+    k_low = np.quantile(found_b[1:], tail, method="lower")
+    k_high = np.quantile(found_b[1:], 1 - tail, method="higher")
+    return LossGap(excess_bk[0], low, high, int(found_b[0]), int(k_low), int(k_high))
 
 
 def _excess(shallow_be: Floats, deep_be: Floats, coefficients_e: Floats) -> Floats:

@@ -64,6 +64,10 @@ class NoiseSchedule:
         log_snr = np.interp(timesteps.detach().cpu().numpy(), np.arange(self.timesteps), self.log_snr)
         return torch.from_numpy(log_snr).sigmoid()
 
+    def timesteps_at(self, log_snr: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Timesteps (N,) of logSNRs (N,) in nats, fractions included: the inverse of `abar_at`, held at the ends."""
+        return np.interp(-log_snr, -self.log_snr, np.arange(self.timesteps))
+
     def add_noise(self, x0_nchw: Tensor, eps_nchw: Tensor, timesteps: Tensor) -> Tensor:
         """x_n of (N, C, H, W) images, noise of the same shape and timesteps (N,)."""
         abar = self.abar_at(timesteps)[:, None, None, None]

@@ -101,7 +101,7 @@ def _sample_micro_batch(
         step_noise = image_noise(seed, indices, shape_chw, i + 1).to(device) if run.stochastic else None
         started = _clock(device)
         prediction = denoiser.predict(x, timestep)
-        x = run.step(prediction.eps, i, x, step_noise)
+        x = run.step(prediction.eps, i, x, step_noise, prediction.stage)
         seconds.append(_clock(device) - started)
         predictions.append(prediction)
     trace = Trace(

@@ -50,8 +50,8 @@ class Meter:
     device: torch.device | str
 
     def warm_up(self, denoiser: Denoiser, solver: Solver) -> None:
-        """One micro-batch at two steps, so that what happens only once is not timed."""
-        short = replace(solver, steps=min(2, solver.steps))
+        """One micro-batch at few steps, so that what happens only once is not timed."""
+        short = replace(solver, steps=min(solver.fewest_steps + 1, solver.steps))
         sample(denoiser, short, self.noise, self.shape_chw, range(1), 0, self.micro_batch_images, self.device)
 
     def measure(self, denoiser: Denoiser, solver: Solver, seed: int) -> Measured:

@@ -20,15 +20,16 @@ def plan_name(role: str, solver: Solver, switches: Sequence[int] = (), networks:
 
 
 def reversed_order(plan: SamplingPlan, named: bool = False) -> SamplingPlan:
-    """The same evaluations by the same networks, the last one's first; named: with its networks in its name."""
-    counts, serves = plan.schedule.counts(plan.grid)[::-1], plan.schedule.serves[::-1]
-    schedule = StageSchedule.from_counts(counts, plan.grid, serves, plan.schedule.noise)
+    """As many timesteps by the same networks, the last one's first; named: with its networks in its name."""
+    timesteps = plan.solver.visited(plan.schedule.noise)  # not the grid: evaluations at one timestep are not parted
+    counts, serves = plan.schedule.counts(timesteps)[::-1], plan.schedule.serves[::-1]
+    schedule = StageSchedule.from_counts(counts, timesteps, serves, plan.schedule.noise)
     control = SamplingPlan("", plan.solver, schedule)
     return replace(control, name=plan_name("control reversed", plan.solver, control.switches, serves if named else ()))
 
 
 def throughout(what: str, network: str, plan: SamplingPlan, bank: NetworkBank) -> SamplingPlan:
-    """One network with as many steps as come nearest to the cost of a plan; the solvers evaluate once a step."""
-    steps = max(1, round(bank.static_gmacs(plan) * 1e9 / bank.network(network).macs))
-    solver = Solver(plan.solver.name, min(steps, plan.schedule.noise.timesteps), plan.solver.eta)
+    """One network with as many steps as come nearest to the cost of a plan."""
+    evaluations = bank.static_gmacs(plan) * 1e9 / bank.network(network).macs
+    solver = plan.solver.alone.of_evaluations(evaluations, plan.schedule.noise)
     return single(plan_name(f"control {what}", solver), network, solver, plan.schedule.noise)

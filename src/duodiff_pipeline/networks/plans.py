@@ -25,6 +25,7 @@ class SamplingPlan:
     name: as it stands in records and figures; schedule: who serves which timesteps, one stage for a bare network;
     exit_threshold: the uncertainty at which the adaptive denoiser (AdaDiff) leaves the one network of the schedule;
     exit_patience: see `AdaptiveDenoiser`.
+    Of one stage the solver always carries its history, so that plans which do the same are equal.
 
     Raises InputError for early exits in a schedule of several stages.
     """
@@ -38,17 +39,18 @@ class SamplingPlan:
     def __post_init__(self) -> None:
         if self.exit_threshold is not None and len(self.schedule.serves) > 1:
             raise InputError(f"{self.name}: early exits belong to one network, but the schedule names several")
+        if len(self.schedule.serves) == 1:
+            object.__setattr__(self, "solver", self.solver.alone)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold; `from_dict` makes the plan of it again."""
-        solver = {"solver": self.solver.name, "steps": self.solver.steps, "eta": self.solver.eta}
         exits = {"exit_threshold": self.exit_threshold, "exit_patience": self.exit_patience}
-        return {"name": self.name, **solver, **self.schedule.to_dict(), **exits}
+        return {"name": self.name, **self.solver.to_dict(), **self.schedule.to_dict(), **exits}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "SamplingPlan":
-        solver = Solver(raw["solver"], raw["steps"], raw["eta"])
-        return cls(raw["name"], solver, StageSchedule.from_dict(raw), raw["exit_threshold"], raw["exit_patience"])
+        schedule, exits = StageSchedule.from_dict(raw), (raw["exit_threshold"], raw["exit_patience"])
+        return cls(raw["name"], Solver.from_dict(raw), schedule, *exits)
 
     @property
     def grid(self) -> tuple[float, ...]:

@@ -55,9 +55,10 @@ class AnswerData:
         return next(s for s in self.loss_gap_switches if (s["solver"], s["steps"]) == (curve.solver, curve.steps))
 
     def excess(self, curve: SwitchCurve) -> list[float]:
-        """The excess error of every switch 0..S."""
+        """The excess error of every switch of the curve."""
         own = self.loss_gap[(self.loss_gap["solver"] == curve.solver) & (self.loss_gap["steps"] == curve.steps)]
-        return [0.0, *own.sort_values("evaluation")["excess"]]
+        after = own.set_index("evaluation")["excess"]
+        return [0.0, *(float(after[k - 1]) for k in curve.ks[1:])]
 
 
 def draw_answer_figures(findings: Findings, data: AnswerData) -> dict[str, str]:
@@ -106,6 +107,7 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         exits_said=exits(exit_summary(report.exit_table, full_depth(report.parameters))),
         suggested=suggested,
         curves=[_curve_rows(curve) for curve in data.curves],
+        history=report.parameters.switch_curves.history,
         rivals=RIVALS,
         agreement=_agreement(data, suggested),
         tolerance=percent(report.parameters.loss_gap.tolerance),
@@ -136,7 +138,7 @@ def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRang
     for curve in data.curves:
         low, high = curve.free
         free = f"No switch up to k = {low} is credibly worse" if low else "The first switch is credibly worse already"
-        beyond = f"; beyond k = {high} every one is" if high < curve.steps else ""
+        beyond = f"; beyond k = {high} every one is" if high < len(curve.grid) else ""
         claims.append((f"A shallow start costs no quality, {_named(curve)}", f"{free}{beyond}."))
         for role, rival in RIVALS.items():
             if said := _tally(curve, role):
@@ -146,7 +148,8 @@ def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRang
 
 def _tally(curve: SwitchCurve, role: str) -> str:
     """Of the switches that a rival reaches, how many stand how; empty where it reaches none."""
-    own = {k: r for k, rivals in enumerate(curve.rivals) for r in rivals if r.role == role and 0 < k < curve.steps}
+    switched = list(zip(curve.points, curve.rivals, strict=True))[1:-1]
+    own = {point.k: r for point, rivals in switched for r in rivals if r.role == role}
     words: dict[Standing, str] = {"better": "better", "worse": "worse", "indistinguishable": "undecided"}
     parts = []
     for which, word in words.items():
@@ -199,7 +202,7 @@ def _curve_rows(curve: SwitchCurve) -> dict[str, Any]:
     most = curve.points[0].gmacs
     rows = []
     for point, rivals in zip(curve.points, curve.rivals, strict=True):
-        by_role = {rival.role: rival for rival in rivals} if 0 < point.k < curve.steps else {}
+        by_role = {rival.role: rival for rival in rivals} if 0 < point.k < len(curve.grid) else {}
         against = curve.against_deep(point.k)
         rows.append(
             {
@@ -267,7 +270,9 @@ def _speed_row(plan: MeasuredPlan, baseline: MeasuredPlan) -> dict[str, str]:
 def _price_row(plan: MeasuredPlan, findings: Findings, data: AnswerData) -> dict[str, str] | None:
     """A DuoDiff against the deep network with as many steps of the same solver, where that was evaluated."""
     last = plan.serves[-1]
-    same = [p for p in findings.plans if p.serves == (last,) and p.solver == plan.solver and p.exit_threshold is None]
+    same = [
+        p for p in findings.plans if p.serves == (last,) and p.solver == plan.solver.alone and p.exit_threshold is None
+    ]
     if not same:
         return None
     (deep,) = same

@@ -57,7 +57,8 @@ class Rival:
 class SwitchCurve:
     """One solver and number of steps.
 
-    points: by k = 0..S; rivals: by k, of those that reach its cost; grid: the timestep of every evaluation.
+    points: one for every k at which the solver may switch, from 0 to NFE; rivals: of each point, those that reach its
+    cost; grid: the timestep of every evaluation.
     """
 
     solver: str
@@ -66,25 +67,33 @@ class SwitchCurve:
     rivals: tuple[tuple[Rival, ...], ...]
     grid: tuple[float, ...]
 
+    @property
+    def ks(self) -> tuple[int, ...]:
+        return tuple(point.k for point in self.points)
+
+    def at(self, k: int) -> tuple[CurvePoint, tuple[Rival, ...]]:
+        """A switch and its rivals."""
+        return self.points[self.ks.index(k)], self.rivals[self.ks.index(k)]
+
     def against_deep(self, k: int) -> Interval:
         """FID of a switch minus that of the deep network with as many steps."""
-        return paired_difference(self.points[k].blocks, self.points[0].blocks)
+        return paired_difference(self.at(k)[0].blocks, self.points[0].blocks)
 
     @property
     def free(self) -> tuple[int, int]:
         """(low, high): up to low no switch is credibly worse than the deep network, and beyond high every one is."""
-        worse = [standing(self.against_deep(k)) == "worse" for k in range(1, self.steps + 1)]
+        worse = [standing(self.against_deep(k)) == "worse" for k in self.ks[1:]]
         low = len(list(takewhile(lambda is_worse: not is_worse, worse)))
-        high = self.steps - len(list(takewhile(bool, reversed(worse))))
-        return low, high
+        high = len(worse) - len(list(takewhile(bool, reversed(worse))))
+        return self.ks[low], self.ks[high]
 
     def count(self, role: str) -> dict[Standing, int]:
-        """How many of the switches 1..S-1 are better, worse and indistinguishable against rivals of one role."""
-        found = [r.standing for own in self.rivals[1 : self.steps] for r in own if r.role == role]
+        """How many switches between two networks are better, worse and indistinguishable against rivals of one role."""
+        found = [r.standing for own in self.rivals[1:-1] for r in own if r.role == role]
         return {which: found.count(which) for which in ("better", "worse", "indistinguishable")}
 
     def rank_correlation(self, excess_k: Sequence[float]) -> float:
-        """Spearman's, between FID and the excess error of every switch 0..S."""
+        """Spearman's, between FID and the excess error of every switch."""
         return float(spearmanr([p.fid.value for p in self.points], excess_k).statistic)
 
 
@@ -93,11 +102,14 @@ def switch_curves(table: pd.DataFrame, noise: NoiseSchedule) -> list[SwitchCurve
     curves = []
     for key, own in table[table["role"] == "duodiff"].groupby(["solver", "steps"]):
         solver, steps = cast(tuple[SolverName, int], key)
+        run = Solver(solver, steps)
         same = table[table["solver"] == solver]
         ends = same[(same["steps"] == steps) & same["role"].isin(["deep", "shallow"])]
-        ends = ends.assign(k=np.where(ends["role"] == "deep", 0, steps))
+        ends = ends.assign(k=np.where(ends["role"] == "deep", 0, run.switches[-1]))
         points = _points(pd.concat([own, ends]))
-        reversed_k = {steps - p.k: p for p in _points(same[(same["steps"] == steps) & (same["role"] == "reversed")])}
+        mirrored = dict(zip(run.switches, reversed(run.switches), strict=True))
+        in_reverse = same[(same["steps"] == steps) & (same["role"] == "reversed")]
+        reversed_k = {mirrored[p.k]: p for p in _points(in_reverse)}
         alone = {role: _points(same[same["role"] == role].assign(k=0)) for role in ("deep", "middle")}
         rivals = []
         for point in points:
@@ -105,8 +117,7 @@ def switch_curves(table: pd.DataFrame, noise: NoiseSchedule) -> list[SwitchCurve
             if point.k in reversed_k:
                 found["reversed"] = reversed_k[point.k].blocks
             rivals.append(tuple(Rival(role, paired_difference(point.blocks, at), at) for role, at in found.items()))
-        grid = Solver(solver, steps).grid(noise)
-        curves.append(SwitchCurve(solver, steps, tuple(points), tuple(rivals), grid))
+        curves.append(SwitchCurve(solver, steps, tuple(points), tuple(rivals), run.grid(noise)))
     return curves
 
 

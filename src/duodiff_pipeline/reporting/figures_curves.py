@@ -55,7 +55,7 @@ def curves_figure(
 def loss_gap_figure(
     figure: Figure, curves: Sequence[SwitchCurve], excess: Sequence[Sequence[float]], tolerance: float
 ) -> None:
-    """A panel a number of steps: FID of every switch over its excess error; excess: by curve, of k = 0..S."""
+    """A panel a number of steps: FID of every switch over its excess error; excess: by curve."""
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, curve, own in zip(panels, curves, excess, strict=True):
         _line(axes, curve.points, GREEN, "D", own)

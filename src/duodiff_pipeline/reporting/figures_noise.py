@@ -128,7 +128,7 @@ def _log_snr_axis(axes: Axes, noise: NoiseSchedule) -> None:
     lowest, highest = noise.log_snr[-1], noise.log_snr[0]
     shown: list[tuple[float, float]] = []
     for level in np.arange(np.ceil(lowest), np.floor(highest) + 1):
-        at = float(np.interp(level, noise.log_snr[::-1], np.arange(noise.timesteps)[::-1]))
+        at = float(noise.timesteps_at(np.array(level)))
         if not shown or shown[-1][0] - at > 0.04 * noise.timesteps:
             shown.append((at, float(level)))
     top = axes.secondary_xaxis("top")

@@ -135,7 +135,8 @@ def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Con
     """The controls of one DuoDiff, found by what they are: a plan that two DuoDiffs share is evaluated once."""
     alone = [p for p in plans if len(p.serves) == 1 and p.exit_threshold is None and _family(p) == _family(duodiff)]
     alone = [p for p in alone if p.role != "shallow"]  # evaluated at no cost but its own
-    last, reversed_switches = duodiff.serves[-1], tuple(duodiff.nfe - k for k in reversed(duodiff.switches))
+    last, ks = duodiff.serves[-1], duodiff.solver.switches
+    reversed_switches = tuple(ks[-1 - ks.index(k)] for k in reversed(duodiff.switches))
     found = []
     networks = dict.fromkeys(p.serves[0] for p in alone)
     for network in sorted(networks, key=lambda name: name != last):

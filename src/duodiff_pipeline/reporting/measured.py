@@ -139,7 +139,7 @@ def _measured(
     return MeasuredPlan(
         name=name,
         **{field: described[field] for field in copied},
-        solver=Solver(described["solver"], described["steps"], described["eta"]),
+        solver=Solver.from_dict(described),
         edges=tuple(described["edges"]),
         serves=tuple(described["serves"]),
         switches=tuple(described["switches"]),

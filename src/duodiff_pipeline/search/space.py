@@ -1,14 +1,14 @@
 """The search space: a trial's parameters to a sampling plan."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, cast
 
 from optuna.trial import Trial
 
 from ..diffusion.noise import NoiseSchedule
-from ..diffusion.solvers import Solver, SolverName
+from ..diffusion.solvers import History, Solver, SolverName
 from ..diffusion.stages import StageSchedule
 from ..networks.plans import SamplingPlan
 
@@ -45,6 +45,7 @@ class SearchSpace:
     """What a trial chooses from.
 
     backbones: in the order in which they may serve, noise to data; any of them, in that order, make a schedule.
+    history: of multistep solvers, where there is an edge to carry it over.
     """
 
     solvers: Sequence[SolverName]
@@ -52,14 +53,19 @@ class SearchSpace:
     backbones: Sequence[str]
     candidates: Sequence[Candidate]
     noise: NoiseSchedule
+    history: Sequence[History] = ("carried",)
 
     def suggest(self, trial: Trial) -> Proposal:
-        """Solver, steps, who serves, and between several the edges, by switches or by one of the clusterings."""
+        """Solver, steps, who serves, and between several the history and the edges, by switches or by a clustering."""
         name = trial.suggest_categorical("solver", list(self.solvers))
         solver = Solver(cast(SolverName, name), trial.suggest_categorical("steps", list(self.steps)))
         orders = {_shown(order): order for order in self._orders()}
         serves = orders[trial.suggest_categorical("serves", list(orders))]
-        edges_by, schedule = self._suggest_schedule(trial, serves, solver.grid(self.noise))
+        if len(serves) > 1 and solver.has_history:
+            several = len(self.history) > 1
+            history = trial.suggest_categorical("history", list(self.history)) if several else self.history[0]
+            solver = replace(solver, history=cast(History, history))
+        edges_by, schedule = self._suggest_schedule(trial, serves, solver)
         return Proposal(SamplingPlan(f"trial {trial.number}", solver, schedule), edges_by)
 
     def anchors(self) -> list[dict[str, Any]]:
@@ -77,15 +83,14 @@ class SearchSpace:
         stages = len(self.backbones)
         parts: dict[str, Any] = {"serves": _shown(self.backbones), f"edges of {stages} stages by": BY_SWITCH}
         parts |= {f"share of stage {j}": 1 / (stages + 1 - j) for j in range(1, stages)}
+        parts |= {"history": self.history[0]} if len(self.history) > 1 else {}
         return [*alone, *({"solver": solver, "steps": max(self.steps), **parts} for solver in self.solvers)]
 
     def _orders(self) -> list[tuple[str, ...]]:
         counts = range(1, len(self.backbones) + 1)
         return [order for count in counts for order in combinations(self.backbones, count)]
 
-    def _suggest_schedule(
-        self, trial: Trial, serves: tuple[str, ...], grid: tuple[float, ...]
-    ) -> tuple[str, StageSchedule]:
+    def _suggest_schedule(self, trial: Trial, serves: tuple[str, ...], solver: Solver) -> tuple[str, StageSchedule]:
         stages = len(serves)
         if stages == 1:
             return ONE_STAGE, StageSchedule((), serves, self.noise)
@@ -93,20 +98,21 @@ class SearchSpace:
         methods = sorted({candidate.method for candidate in candidates})
         edges_by = trial.suggest_categorical(f"edges of {stages} stages by", [BY_SWITCH, *methods])
         if edges_by == BY_SWITCH:
-            counts = _suggest_counts(trial, stages, len(grid))
-            return edges_by, StageSchedule.from_counts(counts, grid, serves, self.noise)
+            timesteps = solver.visited(self.noise)  # not the grid: evaluations at one timestep are not parted
+            counts = _suggest_counts(trial, stages, len(timesteps))
+            return edges_by, StageSchedule.from_counts(counts, timesteps, serves, self.noise)
         edges = {candidate.label: candidate.edges for candidate in candidates if candidate.method == edges_by}
         label = trial.suggest_categorical(f"{edges_by} of {stages} stages", list(edges))
-        return edges_by, StageSchedule(edges[label], serves, self.noise).serving(grid)
+        return edges_by, StageSchedule(edges[label], serves, self.noise).serving(solver.grid(self.noise))
 
 
-def _suggest_counts(trial: Trial, stages: int, evaluations: int) -> list[int]:
-    """How many evaluations each stage serves; at least one while they last.
+def _suggest_counts(trial: Trial, stages: int, timesteps: int) -> list[int]:
+    """How many of a solver's timesteps each stage serves; at least one while they last.
 
-    Each stage but the last takes a share of what is left beyond one evaluation for every later stage. So every proposal
+    Each stage but the last takes a share of what is left beyond one timestep for every later stage. So every proposal
     is valid, and a share means the same for every solver, number of steps and number of stages: all trials teach it.
     """
-    counts, left = [], evaluations
+    counts, left = [], timesteps
     for later in range(stages - 1, 0, -1):
         share = trial.suggest_float(f"share of stage {stages - later}", 0, 1)
         most = max(left - later, 1)

@@ -28,6 +28,7 @@ def trials_table(trials: Sequence[FrozenTrial], space: SearchSpace) -> pd.DataFr
                 "plan": f"{plan.solver.label} {plan.solver.steps}, {plan.runs}",
                 "solver": plan.solver.name,
                 "steps": plan.solver.steps,
+                "history": plan.solver.history,
                 "nfe": len(plan.grid),
                 "edges_by": proposal.edges_by,
                 "k": plan.switch,

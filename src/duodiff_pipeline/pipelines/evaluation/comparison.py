@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ...config import Evaluation
 from ...diffusion.noise import NoiseSchedule
-from ...diffusion.solvers import Solver, SolverName
+from ...diffusion.solvers import History, Solver, SolverName
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
 from ...networks.controls import plan_name, reversed_order, throughout
@@ -45,7 +45,7 @@ def evaluated_plans(
         EvaluatedPlan(single(plan_name("shallow", base), first, base, noise), "shallow"),
     ]
     for choice in _checked(chosen):
-        solver = Solver(choice["solver"], choice["steps"])
+        solver = Solver.from_dict(choice)
         schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
         duodiff, named = SamplingPlan("", solver, schedule), schedule.serves not in plain
         name = plan_name("duodiff", solver, duodiff.switches, schedule.serves if named else ())
@@ -53,7 +53,7 @@ def evaluated_plans(
         controls = [throughout("fewer steps", last, duodiff, bank), reversed_order(duodiff, named)]
         if settings.middle is not None:
             controls.append(throughout("middle", settings.middle, duodiff, bank))
-        plans.append(EvaluatedPlan(single(plan_name("deep", solver), last, solver, noise), "deep"))
+        plans.append(EvaluatedPlan(single(plan_name("deep", solver.alone), last, solver, noise), "deep"))
         plans.append(EvaluatedPlan(duodiff, "duodiff"))
         plans += [EvaluatedPlan(control, "control", duodiff.name) for control in controls]
     for threshold in settings.exit_thresholds:
@@ -72,6 +72,7 @@ class _Chosen(BaseModel):
 
     solver: SolverName
     steps: int
+    history: History = "carried"
     edges: tuple[float, ...]
     serves: tuple[str, ...]
 

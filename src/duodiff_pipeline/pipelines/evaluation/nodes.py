@@ -13,7 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from ...config import EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
-from ...diffusion.solvers import CONVENTIONS
+from ...diffusion.solvers import Solver
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
@@ -152,6 +152,7 @@ def make_records(
     }
     records = []
     for described, (metric, how) in product(evaluated, measured_by.items()):
+        solver = Solver.from_dict(described)
         own = blocks[blocks["plan"] == described["name"]]
         interval = _interval(own, metric, len(train), len(held_out))
         record = MetricRecord(
@@ -164,8 +165,8 @@ def make_records(
             **how,
             denoiser=described["name"],
             edges=described["edges"],
-            solver=SamplingPlan.from_dict(described).solver.label,
-            solver_conventions=CONVENTIONS,
+            solver=solver.label,
+            solver_conventions=solver.conventions,
             steps=described["steps"],
             nfe=described["nfe"],
             k=described["k"],

@@ -41,7 +41,7 @@ def measure_loss_gap(
             noise_errors(bank.network(name), x0, grid, schedule, settings.seed) for name in (SHALLOW, DEEP)
         )
         coefficients = solver.coefficients(schedule)
-        gap = find_loss_gap(shallow_en, deep_en, coefficients, settings.tolerance, settings.seed)
+        gap = find_loss_gap(shallow_en, deep_en, coefficients, settings.tolerance, settings.seed, solver.switches)
         columns = {
             "evaluation": range(len(grid)),
             "timestep": grid,
@@ -52,7 +52,7 @@ def measure_loss_gap(
             "excess_low": gap.excess_low[1:],
             "excess_high": gap.excess_high[1:],
         }
-        named = {"solver": solver.label, "steps": solver.steps}
+        named = {"solver": solver.name, "steps": solver.steps}
         tables.append(pd.DataFrame({**{key: [value] * len(grid) for key, value in named.items()}, **columns}))
         edge, low, high = (
             StageSchedule.from_switch(k, grid, (SHALLOW, DEEP), schedule).edges[0]

@@ -79,7 +79,7 @@ def measure_curves(
             {
                 "plan": plan.name,
                 "role": ROLES[plan.schedule.serves],
-                "solver": plan.solver.label,
+                "solver": plan.solver.name,
                 "steps": plan.solver.steps,
                 "k": plan.switch,
                 "gmacs": gmacs[plan.name],
@@ -96,18 +96,18 @@ def measure_curves(
 
 
 def curve_plans(settings: SwitchCurves, bank: NetworkBank, noise: NoiseSchedule) -> list[SamplingPlan]:
-    """Every switch 0..S of every solver, and the controls of some; each plan once."""
+    """Every switch of every solver, and the controls of some; each plan once."""
     plans = []
     for solver in settings.solvers():
         grid = solver.grid(noise)
         switched = [
             SamplingPlan("", solver, StageSchedule.from_switch(k, grid, (SHALLOW, DEEP), noise).serving(grid))
-            for k in range(len(grid) + 1)
+            for k in solver.switches
         ]
         plans += switched
-        for k in np.unique(np.linspace(1, len(grid) - 1, settings.controls).round().astype(int)):
-            plans.append(reversed_order(switched[k]))
-            plans += [throughout("", name, switched[k], bank) for name in (DEEP, MIDDLE) if name in bank.backbones]
+        for at in np.unique(np.linspace(1, len(switched) - 2, settings.controls).round().astype(int)):
+            plans.append(reversed_order(switched[at]))
+            plans += [throughout("", name, switched[at], bank) for name in (DEEP, MIDDLE) if name in bank.backbones]
     named = (replace(p, name=plan_name(ROLES[p.schedule.serves], p.solver, p.switches)) for p in plans)
     return list({plan.name: plan for plan in named}.values())
 

@@ -45,7 +45,7 @@ def search_switch(
     networks = {name: stored[f"network_{name}"] for name in settings.backbones}
     bank = NetworkBank(networks)
     candidates = [Candidate(found["label"], found["method"], tuple(found["edges"])) for found in candidate_edges]
-    space = SearchSpace(settings.solvers, settings.steps, settings.backbones, candidates, schedule)
+    space = SearchSpace(settings.solvers, settings.steps, settings.backbones, candidates, schedule, settings.history)
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
     parameters = {
@@ -72,7 +72,9 @@ def search_switch(
     table = trials_table(trials, space)
     for row in table[table["on_front"]].drop_duplicates("plan").to_dict("records"):
         with tracking.current().child(f"trial {row['trial']}: {row['plan']}") as child:
-            child.log_params({key: row[key] for key in ("plan", "solver", "steps", "edges_by", "k", "edges")})
+            child.log_params(
+                {key: row[key] for key in ("plan", "solver", "steps", "history", "edges_by", "k", "edges")}
+            )
             child.log_metrics({"fid": row["fid"], "gmacs": row["gmacs"]})
     return table
 
@@ -87,6 +89,7 @@ def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:
             "edges_by": row["edges_by"],
             "solver": row["solver"],
             "steps": int(row["steps"]),
+            "history": row["history"],
             "edges": [float(edge) for edge in row["edges"]],
             "serves": list(row["serves"]),
             "fid": float(row["fid"]),
