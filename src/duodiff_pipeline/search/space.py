@@ -1,7 +1,7 @@
 """The search space: a trial's parameters to a sampling plan."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, cast
 
@@ -45,6 +45,8 @@ class SearchSpace:
     """What a trial chooses from.
 
     backbones: in the order in which they may serve, noise to data; any of them, in that order, make a schedule.
+    lowest: of those that learnt only the noisy end of the timesteps, the first timestep of it. They serve first, and no
+    further, before others that learnt all.
     """
 
     solvers: Sequence[SolverName]
@@ -52,6 +54,7 @@ class SearchSpace:
     backbones: Sequence[str]
     candidates: Sequence[Candidate]
     noise: NoiseSchedule
+    lowest: Mapping[str, float] = field(default_factory=dict)
 
     def suggest(self, trial: Trial) -> Proposal:
         """Solver, steps, who serves, and between several the edges, by switches or by one of the clusterings."""
@@ -72,16 +75,22 @@ class SearchSpace:
             {"solver": solver, "steps": steps, "serves": _shown([backbone])}
             for solver in self.solvers
             for steps in self.steps
-            for backbone in reversed(self.backbones)
+            for backbone in reversed(self._everywhere)
         ]
-        stages = len(self.backbones)
-        parts: dict[str, Any] = {"serves": _shown(self.backbones), f"edges of {stages} stages by": BY_SWITCH}
+        stages = len(self._everywhere)
+        parts: dict[str, Any] = {"serves": _shown(self._everywhere), f"edges of {stages} stages by": BY_SWITCH}
         parts |= {f"share of stage {j}": 1 / (stages + 1 - j) for j in range(1, stages)}
         return [*alone, *({"solver": solver, "steps": max(self.steps), **parts} for solver in self.solvers)]
 
+    @property
+    def _everywhere(self) -> list[str]:
+        """The backbones that learnt all timesteps."""
+        return [backbone for backbone in self.backbones if backbone not in self.lowest]
+
     def _orders(self) -> list[tuple[str, ...]]:
         counts = range(1, len(self.backbones) + 1)
-        return [order for count in counts for order in combinations(self.backbones, count)]
+        orders = [order for count in counts for order in combinations(self.backbones, count)]
+        return [order for order in orders if set(order[1:] or order).isdisjoint(self.lowest)]
 
     def _suggest_schedule(
         self, trial: Trial, serves: tuple[str, ...], grid: tuple[float, ...]
@@ -89,27 +98,31 @@ class SearchSpace:
         stages = len(serves)
         if stages == 1:
             return ONE_STAGE, StageSchedule((), serves, self.noise)
-        candidates = [candidate for candidate in self.candidates if len(candidate.edges) == stages - 1]
+        lowest = self.lowest.get(serves[0], 0)
+        candidates = [c for c in self.candidates if len(c.edges) == stages - 1 and c.edges[0] >= lowest]
         methods = sorted({candidate.method for candidate in candidates})
-        edges_by = trial.suggest_categorical(f"edges of {stages} stages by", [BY_SWITCH, *methods])
+        # choices that are fewer go by another name: of one name Optuna expects the same ones
+        after = f" after {serves[0]}" if lowest else ""
+        edges_by = trial.suggest_categorical(f"edges of {stages} stages{after} by", [BY_SWITCH, *methods])
         if edges_by == BY_SWITCH:
-            counts = _suggest_counts(trial, stages, len(grid))
+            counts = _suggest_counts(trial, stages, len(grid), sum(n >= lowest for n in grid))
             return edges_by, StageSchedule.from_counts(counts, grid, serves, self.noise)
         edges = {candidate.label: candidate.edges for candidate in candidates if candidate.method == edges_by}
-        label = trial.suggest_categorical(f"{edges_by} of {stages} stages", list(edges))
+        label = trial.suggest_categorical(f"{edges_by} of {stages} stages{after}", list(edges))
         return edges_by, StageSchedule(edges[label], serves, self.noise).serving(grid)
 
 
-def _suggest_counts(trial: Trial, stages: int, evaluations: int) -> list[int]:
-    """How many evaluations each stage serves; at least one while they last.
+def _suggest_counts(trial: Trial, stages: int, evaluations: int, first_at_most: int) -> list[int]:
+    """How many evaluations each stage serves; at least one while they last, the first no more than it may.
 
     Each stage but the last takes a share of what is left beyond one evaluation for every later stage. So every proposal
     is valid, and a share means the same for every solver, number of steps and number of stages: all trials teach it.
     """
-    counts, left = [], evaluations
+    counts: list[int] = []
+    left = evaluations
     for later in range(stages - 1, 0, -1):
         share = trial.suggest_float(f"share of stage {stages - later}", 0, 1)
-        most = max(left - later, 1)
+        most = max(left - later, 1) if counts else min(max(left - later, 1), first_at_most)
         counts.append(min(1 + int(share * most), most, left))
         left -= counts[-1]
     return [*counts, left]
