@@ -108,8 +108,8 @@ class MetricReference(Settings):
 class Stage(Settings):
     """The noisy end of the timesteps, where a backbone of its own serves first."""
 
-    edge: Annotated[float, Field(gt=0)] | Literal["loss_gap"] = Field(
-        description="timestep at which the stage ends; loss_gap: where the loss gap of most steps suggests the switch"
+    edge: float | None = Field(
+        gt=0, description="timestep at which it ends; null: where the loss gap of most steps suggests the switch"
     )
     margin: float = Field(ge=0, description="timesteps below the edge that it learns, too")
     teacher: str | None = Field(description="backbone whose predictions it learns; null: the noise itself")
@@ -120,7 +120,7 @@ class Stage(Settings):
         Raises InputError where the loss gap suggests no switch.
         """
         edge = self.edge
-        if edge == "loss_gap":
+        if edge is None:
             found = max(suggested, key=lambda switch: int(switch["steps"]))
             if not 0 < found["k"] < found["steps"]:
                 where = "at once" if found["k"] == 0 else "never"
@@ -393,7 +393,7 @@ class Parameters(Settings):
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""
         for name, stage in stages.items():
-            if not isinstance(stage.edge, str) and stage.edge >= self.noise.timesteps:
+            if stage.edge is not None and stage.edge >= self.noise.timesteps:
                 raise ValueError(f"backbones.{name}.stage.edge is {stage.edge:g}, not below {self.noise.timesteps}")
         if len(set(self.switch_search.backbones) - stages.keys()) < 2:
             raise ValueError("switch_search.backbones must name two backbones that learn all timesteps")

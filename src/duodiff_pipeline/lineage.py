@@ -47,7 +47,7 @@ class Lineage:
         backbone = p.early_exit.backbone if of == EXITS else of
         stage = p.backbones[backbone].stage
         first = {}
-        if stage is None or stage.edge != "loss_gap":
+        if stage is None or stage.edge is not None:
             lowest = stage.lowest([]) if stage else 0
             first = {f"the first timestep of backbones.{backbone}": (header.timestep_range[0], lowest)}
         return {

@@ -82,3 +82,18 @@ def test_a_front_of_three_stages_is_chosen():
         (1, [700.0, 300.0], list(BACKBONES)),
         (2, [500.0], ["middle", "deep"]),
     ]
+
+
+def test_what_learnt_one_stage_has_no_order_reversed(bank, make_uvit, make_stored):
+    early = make_stored(make_uvit(9, depth=1), timestep_range=(400, 1000))
+    bank = NetworkBank({"early": early, **bank.backbones})
+    grid = Solver("ddim", 10).grid(NOISE)
+    schedule = StageSchedule.from_switch(5, grid, ("early", "deep"), NOISE)
+    chosen = [{"solver": "ddim", "steps": 10, "edges": list(schedule.edges), "serves": list(schedule.serves)}]
+    plans = evaluated_plans(chosen, SETTINGS, bank, ("early", *BACKBONES), NOISE)
+    names = [one.plan.name for one in plans]
+    assert names[:2] == ["deep ddim 20", "shallow ddim 20"]
+    assert "duodiff ddim 10 k=5 early-deep" in names
+    assert not any("reversed" in name for name in names)
+    for one in plans:
+        bank.denoiser(one.plan)  # each serves only where it was trained

@@ -5,7 +5,7 @@ import pytest
 
 from duodiff_pipeline.config import SwitchCurves
 from duodiff_pipeline.networks.plans import NetworkBank
-from duodiff_pipeline.pipelines.switch_curves.nodes import ROLES, curve_plans
+from duodiff_pipeline.pipelines.switch_curves.nodes import curve_plans, role_of
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def bank(make_uvit, make_stored):
 
 def plans(bank, noise, **settings) -> pd.DataFrame:
     found = curve_plans(SwitchCurves(**{"solver": "ddim", "steps": (6,), "controls": 2, **settings}), bank, noise)
-    rows = [(ROLES[p.schedule.serves], p.solver.steps, p.switch, p.runs, bank.static_gmacs(p), p.name) for p in found]
+    rows = [(role_of(p), p.solver.steps, p.switch, p.runs, bank.static_gmacs(p), p.name) for p in found]
     return pd.DataFrame(rows, columns=["role", "steps", "k", "runs", "gmacs", "name"])
 
 
@@ -54,3 +54,11 @@ def test_without_a_middle_network_there_is_no_such_control(bank, noise):
 
 def test_a_single_step_has_no_switch_between(bank, noise):
     assert set(plans(bank, noise, steps=(1,))["role"]) == {"shallow", "deep", "middle"}
+
+
+def test_what_learnt_the_first_stage_has_every_switch_within_it(bank, noise, make_uvit, make_stored):
+    early = make_stored(make_uvit(depth=1), timestep_range=(600, 1000))
+    found = plans(NetworkBank({**bank.backbones, "early": early}), noise, steps=(10,), controls=0)
+    own = found[found["role"] == "early"]
+    assert list(own["runs"]) == [f"{k} early, {10 - k} deep" for k in range(1, 5)]  # at 999, 899, 799, 699
+    assert own["name"].iloc[0] == "early ddim 10 k=1"

@@ -79,7 +79,7 @@ def measure_curves(
         rows.append(
             {
                 "plan": plan.name,
-                "role": _role(plan),
+                "role": role_of(plan),
                 "solver": plan.solver.label,
                 "steps": plan.solver.steps,
                 "k": plan.switch,
@@ -114,7 +114,7 @@ def curve_plans(settings: SwitchCurves, bank: NetworkBank, noise: NoiseSchedule)
         for k in np.unique(np.linspace(1, len(grid) - 1, settings.controls).round().astype(int)):
             plans.append(reversed_order(switched[k]))
             plans += [throughout("", name, switched[k], bank) for name in (DEEP, MIDDLE) if name in bank.backbones]
-    named = (replace(p, name=plan_name(_role(p), p.solver, p.switches)) for p in plans)
+    named = (replace(p, name=plan_name(role_of(p), p.solver, p.switches)) for p in plans)
     return list({plan.name: plan for plan in named}.values())
 
 
@@ -123,7 +123,7 @@ def _first_stage_only(bank: NetworkBank) -> dict[str, float]:
     return {name: low for name, stored in bank.backbones.items() if (low := stored.header.timestep_range[0])}
 
 
-def _role(plan: SamplingPlan) -> str:
+def role_of(plan: SamplingPlan) -> str:
     return ROLES.get(plan.schedule.serves, plan.schedule.serves[0])
 
 
