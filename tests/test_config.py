@@ -1,5 +1,6 @@
 """The typed parameters: what is wrong is refused whole, with one line that names it."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from duodiff_pipeline.config import Parameters, Settings, validate
+from duodiff_pipeline.config import Parameters, Settings, Stage, validate
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.decoding import Decoding
 
@@ -21,7 +22,7 @@ def _parameters(env: str) -> dict[str, Any]:
     ]
 
 
-@pytest.mark.parametrize("env", ["base", "test"])
+@pytest.mark.parametrize("env", ["base", "test", "fashion_mnist"])
 def test_every_environment_is_valid(env: str) -> None:
     assert validate(_parameters(env)).early_exit.backbone in validate(_parameters(env)).backbones
 
@@ -188,3 +189,59 @@ def test_every_parameter_says_what_it_means() -> None:
         return found
 
     assert undescribed(Parameters) == []
+
+
+STAGE = {"edge": 500.0, "margin": 50.0, "teacher": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"edge": 1000.0}, "backbones.early.stage.edge is 1000, not below 1000"),
+        ({"edge": -1.0}, "backbones.early.stage.edge: "),
+        ({"teacher": "early"}, "backbones.early.stage.teacher is 'early', which learns only its own stage"),
+        ({"teacher": "nobody"}, "backbones.early.stage.teacher is 'nobody', but the backbones are"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"]["early"] = {**raw["backbones"]["shallow"], "stage": {**STAGE, **changes}}
+    with pytest.raises(InputError, match=re.escape(message)):
+        validate(raw)
+
+
+@pytest.mark.parametrize(("section", "key"), [("early_exit", "backbone"), ("evaluation", "middle")])
+def test_what_learns_one_stage_stands_in_for_no_other(section: str, key: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"]["early"] = {**raw["backbones"]["shallow"], "stage": STAGE}
+    raw[section][key] = "early"
+    with pytest.raises(InputError, match=f"{section}.{key} is 'early', which learns only its own stage"):
+        validate(raw)
+
+
+def test_two_backbones_of_the_search_learn_all_timesteps() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"]["early"] = {**raw["backbones"]["shallow"], "stage": STAGE}
+    raw["switch_search"]["backbones"] = ["early", "deep"]
+    with pytest.raises(InputError, match="must name two backbones that learn all timesteps"):
+        validate(raw)
+    raw["switch_search"]["backbones"] = ["early", "shallow", "deep"]
+    parameters = validate(raw)
+    assert (parameters.everywhere, parameters.first_stage) == (["shallow", "deep"], ["early"])
+
+
+@pytest.mark.parametrize(
+    ("stage", "lowest"), [({}, 450), ({"margin": 49.5}, 451), ({"margin": 600.0}, 0), ({"edge": None}, 699)]
+)
+def test_a_stage_begins_a_margin_below_its_edge(stage: dict[str, Any], lowest: int) -> None:
+    suggested = [
+        {"steps": 20, "k": 5, "timestep_edge": 749.0},
+        {"steps": 10, "k": 3, "timestep_edge": 649.0},
+    ]
+    assert Stage(**{**STAGE, **stage}).lowest(suggested) == lowest
+
+
+@pytest.mark.parametrize(("k", "when"), [(0, "at once"), (10, "never")])
+def test_a_loss_gap_without_a_switch_makes_no_stage(k: int, when: str) -> None:
+    with pytest.raises(InputError, match=f"to switch {when}: set the edge of the stage to a timestep"):
+        Stage(**{**STAGE, "edge": None}).lowest([{"steps": 10, "k": k, "timestep_edge": 0.0}])

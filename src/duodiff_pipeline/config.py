@@ -3,6 +3,8 @@
 The whole tree is validated before any node runs; what is unknown or out of bounds is refused.
 """
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -104,6 +106,30 @@ class MetricReference(Settings):
     floor_repeats: int = Field(ge=2, description="random training subsets whose distance makes the floor")
 
 
+class Stage(Settings):
+    """The noisy end of the timesteps, where a backbone of its own serves first."""
+
+    edge: float | None = Field(
+        gt=0, description="timestep at which it ends; null: where the loss gap of most steps suggests the switch"
+    )
+    margin: float = Field(ge=0, description="timesteps below the edge that it learns, too")
+    teacher: str | None = Field(description="backbone whose predictions it learns; null: the noise itself")
+
+    def lowest(self, suggested: Sequence[Mapping[str, Any]]) -> int:
+        """The first timestep that belongs to it, margin included; suggested: the switches of the loss gap.
+
+        Raises InputError where the loss gap suggests no switch.
+        """
+        edge = self.edge
+        if edge is None:
+            found = max(suggested, key=lambda switch: int(switch["steps"]))
+            if not 0 < found["k"] < found["steps"]:
+                where = "at once" if found["k"] == 0 else "never"
+                raise InputError(f"the loss gap says to switch {where}: set the edge of the stage to a timestep")
+            edge = float(found["timestep_edge"])
+        return max(0, math.ceil(edge - self.margin))
+
+
 class Backbone(Settings):
     """One U-ViT and how long it is trained."""
 
@@ -112,6 +138,8 @@ class Backbone(Settings):
     depth: int = Field(ge=1, description="L, blocks, odd")
     heads: int = Field(ge=1, description="attention heads")
     steps: int = Field(ge=1, description="training steps")
+    stage: Stage | None = Field(default=None, description="where it serves; null: it learns all timesteps")
+    file: str | None = Field(default=None, description="network file to take, of the same data; null: it is trained")
 
     @model_validator(mode="after")
     def _can_be_built(self) -> "Backbone":
@@ -282,8 +310,8 @@ class SwitchSearch(Settings):
     )
     backbones: tuple[str, ...] = Field(
         min_length=2,
-        description="backbones in the order in which they may serve, noise to data: the first is the shallow one, the "
-        "last the deep one; a schedule takes any of them, so it has at most as many stages",
+        description="backbones in the order in which they may serve, noise to data: of those that learn all timesteps "
+        "the first is the shallow one, the last the deep one; a schedule takes any of them",
     )
 
     @model_validator(mode="after")
@@ -354,7 +382,9 @@ class Parameters(Settings):
                 raise ValueError(
                     f"backbones.{name}: patch {backbone.patch} does not divide data_preparation.image_size {side}"
                 )
+        stages = {name: backbone.stage for name, backbone in self.backbones.items() if backbone.stage is not None}
         named = [
+            *((f"backbones.{name}.stage.teacher is", stage.teacher) for name, stage in stages.items()),
             ("early_exit.backbone is", self.early_exit.backbone),
             *(("switch_search.backbones names", name) for name in self.switch_search.backbones),
             ("evaluation.middle is", self.evaluation.middle),
@@ -362,11 +392,12 @@ class Parameters(Settings):
         for key, wanted in named:
             if wanted is not None and wanted not in self.backbones:
                 raise ValueError(f"{key} {wanted!r}, but the backbones are {sorted(self.backbones)}")
-        if (stages := len(self.switch_search.backbones)) > self.timestep_clustering.nodes:
+        if (most := len(self.switch_search.backbones)) > self.timestep_clustering.nodes:
             raise ValueError(
-                f"timestep_clustering.nodes is {self.timestep_clustering.nodes}, too few for the {stages} stages of "
+                f"timestep_clustering.nodes is {self.timestep_clustering.nodes}, too few for the {most} stages of "
                 "switch_search.backbones"
             )
+        self._require_stages(stages)
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
@@ -382,6 +413,32 @@ class Parameters(Settings):
                 "evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed"
             )
         return self
+
+    @property
+    def everywhere(self) -> list[str]:
+        """The backbones searched over that learn all timesteps, noise to data: the first is the shallow one."""
+        return [name for name in self.switch_search.backbones if self.backbones[name].stage is None]
+
+    @property
+    def first_stage(self) -> list[str]:
+        """The backbones that learn only the stage they serve first in."""
+        return [name for name, backbone in self.backbones.items() if backbone.stage is not None]
+
+    def _require_stages(self, stages: Mapping[str, Stage]) -> None:
+        """Raises ValueError where a backbone of one stage would have to serve elsewhere."""
+        for name, stage in stages.items():
+            if stage.edge is not None and stage.edge >= self.noise.timesteps:
+                raise ValueError(f"backbones.{name}.stage.edge is {stage.edge:g}, not below {self.noise.timesteps}")
+        if len(set(self.switch_search.backbones) - stages.keys()) < 2:
+            raise ValueError("switch_search.backbones must name two backbones that learn all timesteps")
+        everywhere: dict[str, str | None] = {
+            **{f"backbones.{name}.stage.teacher": stage.teacher for name, stage in stages.items()},
+            "early_exit.backbone": self.early_exit.backbone,
+            "evaluation.middle": self.evaluation.middle,
+        }
+        for key, wanted in everywhere.items():
+            if wanted in stages:
+                raise ValueError(f"{key} is {wanted!r}, which learns only its own stage")
 
 
 class Globals(Settings):

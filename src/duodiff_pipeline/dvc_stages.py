@@ -28,7 +28,8 @@ def make_stages(project: Path) -> dict[str, Any]:
         assert isinstance(session, KedroSession)
         context = session.load_context()
         catalog, source = context.catalog, getattr(context.params["data_preparation"], "folder", None)
-        stages = {name: _stage(name, pipelines[name], catalog) for name in pipelines if name != "__default__"}
+        made = {name: pipeline for name, pipeline in pipelines.items() if name != "__default__" and pipeline.nodes}
+        stages = {name: _stage(name, pipeline, catalog) for name, pipeline in made.items()}
     if source is not None:
         stages["data_preparation"]["deps"].append(source)
     return {"stages": stages}

@@ -7,7 +7,7 @@ from .errors import InputError
 from .images.pack import ImagePack
 from .metrics.classifier import FeatureClassifier
 from .metrics.reference import ReferenceStatistics
-from .networks.files import EXIT_KINDS, StoredNetwork
+from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
 EXITS = "early_exits"
@@ -38,20 +38,30 @@ class Lineage:
         expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else "uvit"
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
-        for parameter, (found, now) in self._found_and_set(of, header.architecture).items():
+        for parameter, (found, now) in self._found_and_set(of, header).items():
             if found != now:
                 raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
 
-    def _found_and_set(self, of: str, architecture: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    def _found_and_set(self, of: str, header: NetworkHeader) -> dict[str, tuple[Any, Any]]:
         """By parameter, what a network has and what is set."""
-        p = self._parameters
+        p, architecture = self._parameters, header.architecture
         backbone = p.early_exit.backbone if of == EXITS else of
+        stage = p.backbones[backbone].stage
+        first = {}
+        if stage is None or stage.edge is not None:
+            lowest = stage.lowest([]) if stage else 0
+            first = {f"the first timestep of backbones.{backbone}": (header.timestep_range[0], lowest)}
         return {
+            **first,
             **{
                 f"backbones.{backbone}.{key}": (architecture[key], getattr(p.backbones[backbone], key))
                 for key in ARCHITECTURE
             },
-            "training.predicts": (architecture["predicts"], p.training.predicts),
+            **(
+                {}
+                if p.backbones[backbone].file
+                else {"training.predicts": (architecture["predicts"], p.training.predicts)}
+            ),
             "noise.kind": (architecture["noise"]["kind"], p.noise.kind),
             "noise.timesteps": (architecture["noise"]["timesteps"], p.noise.timesteps),
         }

@@ -16,6 +16,7 @@ from .pipelines import (
     loss_gap,
     metric_reference,
     reporting,
+    stage_training,
     switch_curves,
     switch_search,
     timestep_clustering,
@@ -41,21 +42,28 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
 
 def register_pipelines() -> dict[str, Pipeline]:
     parameters = _parameters or OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
-    backbones = list(parameters["backbones"])
+    backbones = parameters["backbones"]
+    stages = {name: backbone["stage"] for name, backbone in backbones.items() if backbone.get("stage")}
+    taken = [name for name, backbone in backbones.items() if backbone.get("file")]
+    everywhere = [name for name in backbones if name not in stages]
     serve = parameters["switch_search"]["backbones"]
-    shallow, deep = serve[0], serve[-1]
+    ends = [name for name in serve if name not in stages]
+    shallow, deep = ends[0], ends[-1]
     exits_of = parameters["early_exit"]["backbone"]
     pipelines = {
         "data_preparation": data_preparation.create_pipeline(),
         "metric_reference": metric_reference.create_pipeline(),
-        "training": training.create_pipeline(backbones),
+        "training": training.create_pipeline([name for name in everywhere if name not in taken], taken),
         "early_exit": early_exit.create_pipeline(exits_of),
         "exit_statistics": exit_statistics.create_pipeline(exits_of),
         "timestep_clustering": timestep_clustering.create_pipeline(),
         "loss_gap": loss_gap.create_pipeline(shallow, deep),
+        "stage_training": stage_training.create_pipeline(
+            {name: stage["teacher"] for name, stage in stages.items() if name not in taken}
+        ),
         "switch_search": switch_search.create_pipeline(serve),
-        "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"]),
-        "evaluation": evaluation.create_pipeline(backbones),
-        "reporting": reporting.create_pipeline(backbones),
+        "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"], list(stages)),
+        "evaluation": evaluation.create_pipeline(list(backbones)),
+        "reporting": reporting.create_pipeline(list(backbones)),
     }
     return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}

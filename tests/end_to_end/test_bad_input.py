@@ -408,7 +408,7 @@ MISTAKES = {
     ),
     "network of a narrower range": after(
         "--pipelines evaluation",
-        "shallow was trained for timesteps [50, 100), but the schedule uses it on [0, 100)",
+        "shallow was trained for timesteps [50, 100), but the schedule uses it at 24",
         bad.header_changed("shallow", timestep_range=(50, 100)),
     ),
     "noise changed after the training": after(

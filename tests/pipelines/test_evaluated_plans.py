@@ -102,7 +102,8 @@ def test_exits_with_a_network_of_their_own_need_no_other_in_memory(
     curves = {f"curve_{name}": {"training_gmacs": 1.0} for name in (*bank.backbones, "early_exits")}
     settings = SETTINGS.model_copy(update={"exit_thresholds": (0.05,)})
     early_exit = EarlyExit(backbone="deep", variant="duodiff", probe="linear", patience=None, steps=1)
-    search = SwitchSearch(n_trials=1, images=None, seed=0, solvers=("ddim",), steps=(2,), backbones=BACKBONES)
+    space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
+    search = SwitchSearch(n_trials=1, images=None, seed=0, **space)
     noise = Noise(kind="linear", timesteps=1000)
     plans = plan_evaluation([], settings, search, early_exit, noise, **stored, **curves)
     (adaptive,) = [plan for plan in plans if plan["role"] == "adadiff"]
@@ -126,3 +127,18 @@ def test_a_front_of_three_stages_is_chosen():
         (1, [700.0, 300.0], list(BACKBONES)),
         (2, [500.0], ["middle", "deep"]),
     ]
+
+
+def test_what_learnt_one_stage_has_no_order_reversed(bank, make_uvit, make_stored):
+    early = make_stored(make_uvit(9, depth=1), timestep_range=(400, 1000))
+    bank = NetworkBank({"early": early, **bank.backbones})
+    grid = Solver("ddim", 10).grid(NOISE)
+    schedule = StageSchedule.from_switch(5, grid, ("early", "deep"), NOISE)
+    chosen = [{"solver": "ddim", "steps": 10, "edges": list(schedule.edges), "serves": list(schedule.serves)}]
+    plans = evaluated_plans(chosen, SETTINGS, bank, ("early", *BACKBONES), NOISE)
+    names = [one.plan.name for one in plans]
+    assert names[:2] == ["deep ddim 20", "shallow ddim 20"]
+    assert "duodiff ddim 10 k=5 early-deep" in names
+    assert not any("reversed" in name for name in names)
+    for one in plans:
+        bank.denoiser(one.plan)  # each serves only where it was trained

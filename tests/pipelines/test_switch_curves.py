@@ -5,7 +5,7 @@ import pytest
 
 from duodiff_pipeline.config import SwitchCurves
 from duodiff_pipeline.networks.plans import NetworkBank
-from duodiff_pipeline.pipelines.switch_curves.nodes import ROLES, curve_plans
+from duodiff_pipeline.pipelines.switch_curves.nodes import curve_plans, role_of
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def bank(make_uvit, make_stored):
 def plans(bank, noise, **settings) -> pd.DataFrame:
     options = {"solver": "ddim", "history": "carried", "steps": (6,), "controls": 2, **settings}
     found = curve_plans(SwitchCurves(**options), bank, noise)
-    rows = [(ROLES[p.schedule.serves], p.solver.steps, p.switch, p.runs, bank.static_gmacs(p), p.name) for p in found]
+    rows = [(role_of(p), p.solver.steps, p.switch, p.runs, bank.static_gmacs(p), p.name) for p in found]
     return pd.DataFrame(rows, columns=["role", "steps", "k", "runs", "gmacs", "name"])
 
 
@@ -68,3 +68,11 @@ def test_a_dropped_history_is_that_of_plans_with_a_switch(bank, noise):
     assert (
         found["name"].str.contains("history dropped").tolist() == found["role"].isin(["duodiff", "reversed"]).tolist()
     )
+
+
+def test_what_learnt_the_first_stage_has_every_switch_within_it(bank, noise, make_uvit, make_stored):
+    early = make_stored(make_uvit(depth=1), timestep_range=(600, 1000))
+    found = plans(NetworkBank({**bank.backbones, "early": early}), noise, steps=(10,), controls=0)
+    own = found[found["role"] == "early"]
+    assert list(own["runs"]) == [f"{k} early, {10 - k} deep" for k in range(1, 5)]  # at 999, 899, 799, 699
+    assert own["name"].iloc[0] == "early ddim 10 k=1"

@@ -305,7 +305,7 @@ def curve_table() -> pd.DataFrame:
     for steps in (8, 14):
         measure("middle", steps, None, steps * COST["middle"], 14 + 6 / steps)
     measure("reversed", 10, 5, 5 * COST["shallow"] + 5 * COST["deep"], 22)
-    identities = [networks()[name].sha256 for name in ("shallow", "middle", "deep")]
+    identities = {name: networks()[name].sha256 for name in ("shallow", "middle", "deep")}
     return pd.concat(rows, ignore_index=True).assign(measured_with=measured_with(identities, "b" * 64, 599))
 
 

@@ -189,3 +189,36 @@ def test_anchors_are_every_network_alone_at_every_solver_and_number_of_steps_and
         for steps in (10, 20)
         for network in ("c", "b", "a")
     ]
+
+
+def first_stage() -> SearchSpace:
+    """d learnt timesteps 600 and above."""
+    return space(backbones=("d", "a", "c"), lowest={"d": 600.0})
+
+
+def test_what_learnt_one_stage_serves_first_and_never_alone():
+    assert [", ".join(order) for order in first_stage()._orders()] == ["a", "c", "d, a", "d, c", "a, c", "d, a, c"]
+    assert {anchor["serves"] for anchor in first_stage().anchors()} == {"a", "c", "a, c"}
+
+
+@pytest.mark.parametrize(("share", "k"), [(0.0, 1), (0.5, 5), (1.0, 8)])
+def test_its_switch_stays_within_what_it_learnt(share, k):
+    """Of 20 evaluations at 999, 949, ... the last at 600 or above is the eighth."""
+    parameters = {"serves": "d, c", "edges of 2 stages after d by": "switch", "share of stage 1": share}
+    plan = first_stage().suggest(fixed(parameters)).plan
+    assert plan.switches == (k,)
+    assert all(n >= 600 for n, who in zip(plan.grid, plan.schedule.assignment(plan.grid), strict=True) if who == "d")
+
+
+def test_clusterings_that_would_lead_it_beyond_are_not_offered():
+    trial = fixed(
+        {
+            "serves": "d, c",
+            "edges of 2 stages after d by": "exit_statistics",
+            "exit_statistics of 2 stages after d": "exits at 0.2",
+        }
+    )
+    assert first_stage().suggest(trial).plan.schedule.edges == (710.5,)
+    choices = trial.distributions["edges of 2 stages after d by"].choices
+    assert choices == ("switch", "exit_statistics")  # uniform has its edge at 500
+    assert trial.distributions["exit_statistics of 2 stages after d"].choices == ("exits at 0.1", "exits at 0.2")

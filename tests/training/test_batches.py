@@ -11,7 +11,7 @@ IMAGES[:, 0, 0, 0] = torch.arange(30)  # says which image it is
 
 
 def batches(**changes) -> StepBatches:
-    options = {"images_nchw": IMAGES, "timesteps": 1000, "batch_images": 7, "steps": 40, "seed": 0}
+    options = {"images_nchw": IMAGES, "timesteps": (0, 1000), "batch_images": 7, "steps": 40, "seed": 0}
     return StepBatches(**{**options, **changes})
 
 
@@ -58,7 +58,7 @@ def test_images_come_as_the_networks_see_them():
 
 
 def test_timesteps_are_uniform_over_the_whole_schedule():
-    of = batches(timesteps=50, batch_images=500)
+    of = batches(timesteps=(0, 50), batch_images=500)
     drawn = torch.cat([of[step].timesteps for step in range(40)]).numpy()
     assert stats.chisquare(np.bincount(drawn, minlength=50)).pvalue > 1e-3
     assert (drawn.min(), drawn.max()) == (0, 49)
@@ -89,3 +89,12 @@ def test_the_images_handed_in_stay_as_they_are(flip):
     batches(flip=flip)[0].x0.zero_()
     assert torch.equal(IMAGES, before)
     assert which(batches(flip=False)[0]) != [0] * 7
+
+
+def test_timesteps_of_a_stage_are_uniform_over_it_alone():
+    drawn = torch.cat(
+        [batch.timesteps for batch in map(batches(timesteps=(40, 50), steps=400).__getitem__, range(400))]
+    )
+    counts = torch.bincount(drawn, minlength=100)
+    assert counts[40:50].sum() == len(drawn)
+    assert stats.chisquare(counts[40:50]).pvalue > 0.01

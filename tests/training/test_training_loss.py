@@ -7,7 +7,7 @@ import torch
 from duodiff_pipeline.networks.early_exit import EarlyExits, tokens_before_blocks
 from duodiff_pipeline.networks.shared_exits import SharedExits
 from duodiff_pipeline.training.batches import Batch
-from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction, SharedExitTraining
+from duodiff_pipeline.training.modules import Distillation, EarlyExitTraining, NoisePrediction, SharedExitTraining
 from duodiff_pipeline.training.optimisation import Optimisation
 
 TIMESTEPS = torch.tensor([0, 50, 300, 600, 999])
@@ -56,6 +56,24 @@ def test_loss_of_a_backbone_is_the_weighted_mean_squared_error_on_the_noise(make
         expected += weight * float(error[n].square().sum()) / 64 / 5
     found = NoisePrediction(network, noise, optimisation(gamma)).training_step(batch, 0)
     assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+def test_loss_of_a_student_is_its_weighted_distance_to_the_teacher(make_uvit, noise, batch, gamma):
+    student, teacher = make_uvit(1, depth=1), make_uvit(2, depth=3, predicts="image")
+    x = noisy(batch, noise)
+    error = student(x, TIMESTEPS).double() - teacher(x, TIMESTEPS).double()
+    weights = [
+        1.0 if gamma is None else min(snr, gamma) / snr for snr in noise.abar[TIMESTEPS] / (1 - noise.abar[TIMESTEPS])
+    ]
+    expected = sum(w * float(e.square().mean()) for w, e in zip(weights, error, strict=True)) / 5
+    module = Distillation(student.requires_grad_(True), teacher, noise, optimisation(gamma))
+    found = module.training_step(batch, 0)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+    found.backward()
+    assert all(p.grad is not None for p in student.parameters() if p.requires_grad)
+    assert all(p.grad is None for p in teacher.parameters())
+    assert not any("teacher" in name for name in module.state_dict())
 
 
 @pytest.mark.parametrize("gamma", [None, 5.0])

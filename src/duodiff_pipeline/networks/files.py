@@ -1,6 +1,6 @@
 """Network files: weights in safetensors, with all that must be known to use them. Nothing is unpickled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -56,13 +56,13 @@ class NetworkHeader:
     backbone_sha256: str | None = None
     stored_as: StoredAs = "float32"
 
-    def require_trained_for(self, name: str, used: tuple[float, float]) -> None:
+    def require_trained_for(self, name: str, timesteps: Sequence[float]) -> None:
         """Raises InputError where a schedule would use the network at timesteps it was not trained for."""
-        (low, high), (used_low, used_high) = self.timestep_range, used
-        if used_low < low or used_high > high:
+        low, high = self.timestep_range
+        foreign = [n for n in timesteps if not low <= n < high]
+        if foreign:
             raise InputError(
-                f"{name} was trained for timesteps [{low:g}, {high:g}), "
-                f"but the schedule uses it on [{used_low:g}, {used_high:g})"
+                f"{name} was trained for timesteps [{low:g}, {high:g}), but the schedule uses it at {foreign[-1]:g}"
             )
 
 

@@ -111,7 +111,8 @@ class NetworkBank:
         schedule = plan.schedule
         for j, name in enumerate(schedule.serves):
             network = self.network(name)
-            self.backbones[name].header.require_trained_for(name, schedule.stage_range(j))
+            served = [n for n in plan.grid if schedule.stage(n) == j]
+            self.backbones[name].header.require_trained_for(name, served)
             if network.config.noise != schedule.noise:
                 raise InputError(
                     f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}"

@@ -15,7 +15,7 @@ from ..workdir import WorkDir
 if TYPE_CHECKING:
     from ..training.modules import NoiseTraining
 
-CODE = ["diffusion", "networks", "training", "pipelines/training", "pipelines/early_exit"]
+CODE = ["diffusion", "networks", "training", "pipelines/training", "pipelines/stage_training", "pipelines/early_exit"]
 WATCHING = ("checkpoint_every_steps", "observe_every_steps")  # change nothing that is learnt
 
 
@@ -41,9 +41,11 @@ def train_once(
     from ..training.fit import Hardware, fit
 
     steps = header.step
+    low, high = map(int, header.timestep_range)
     parameters = {
         "kind": header.kind,
         "architecture": header.architecture,
+        "timestep_range": header.timestep_range,
         "steps": steps,
         "training": {key: value for key, value in header.training.items() if key not in WATCHING},
     }
@@ -56,7 +58,7 @@ def train_once(
         def run() -> dict[str, Any]:
             fitted = fit(
                 module,
-                StepBatches(train.images, module.noise.timesteps, training.batch_images, steps, seed, training.flip),
+                StepBatches(train.images, (low, high), training.batch_images, steps, seed, training.flip),
                 Hardware(hardware.accelerator, hardware.devices, hardware.precision),
                 work.folder,
                 training.checkpoint_every_steps,
@@ -72,5 +74,11 @@ def train_once(
         for step, loss in result["losses"] if made_before else []:
             child.log_metrics({"loss": loss}, step)
         child.log_metrics({"seconds": result["seconds"]}, steps)
-    curve = {"losses": result["losses"], "training_gmacs": steps * training.batch_images * macs_per_image / 1e9}
+    curve = {"losses": result["losses"], "training_gmacs": training_gmacs(header, macs_per_image)}
     return StoredNetwork.load(finished), curve, {"seconds": result["seconds"]}
+
+
+def training_gmacs(header: NetworkHeader, macs_per_image: int) -> float:
+    """Cost of a whole training; macs_per_image: of a step for one image."""
+    batch_images: int = header.training["batch_images"]
+    return header.step * batch_images * macs_per_image / 1e9

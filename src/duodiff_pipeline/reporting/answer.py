@@ -32,7 +32,7 @@ class AnswerData:
     """What the answer shows beside the findings.
 
     experiment: its name; loss_gap, loss_gap_switches: of the pipeline loss_gap; curve_table: of switch_curves;
-    networks: by name, those of early exits included; training_seconds: by network.
+    networks: by name, those of early exits included; training_seconds: by network, None where it came from a file.
     """
 
     experiment: str
@@ -41,7 +41,7 @@ class AnswerData:
     loss_gap_switches: Sequence[Mapping[str, Any]]
     curve_table: pd.DataFrame
     networks: Mapping[str, StoredNetwork]
-    training_seconds: Mapping[str, float]
+    training_seconds: Mapping[str, float | None]
 
     @property
     def noise(self) -> NoiseSchedule:
@@ -50,6 +50,11 @@ class AnswerData:
     @cached_property
     def curves(self) -> list[SwitchCurve]:
         return switch_curves(self.curve_table, self.noise)
+
+    @property
+    def rivals(self) -> dict[str, str]:
+        """What stands against the switches, by role."""
+        return {**RIVALS, **{name: f"{name} in the shallow one's place" for name in self.report.parameters.first_stage}}
 
     def loss_gap_of(self, curve: SwitchCurve) -> Mapping[str, Any]:
         return next(s for s in self.loss_gap_switches if (s["solver"], s["steps"]) == (curve.solver, curve.steps))
@@ -106,9 +111,9 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         shallow_difference=_difference(findings.shallow.difference),
         exits_said=exits(exit_summary(report.exit_table, full_depth(report.parameters))),
         suggested=suggested,
-        curves=[_curve_rows(curve) for curve in data.curves],
+        curves=[_curve_rows(curve, list(data.rivals)) for curve in data.curves],
         history=report.parameters.switch_curves.history,
-        rivals=RIVALS,
+        rivals=data.rivals,
         agreement=_agreement(data, suggested),
         tolerance=percent(report.parameters.loss_gap.tolerance),
         correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
@@ -120,9 +125,10 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
 
 def _require_same_networks(findings: Findings, data: AnswerData) -> None:
     parameters, record = data.report.parameters, findings.baseline.record
-    serve = parameters.switch_search.backbones
-    names = [name for name in (serve[0], parameters.evaluation.middle, serve[-1]) if name is not None]
-    networks = [data.networks[name].sha256 for name in names]
+    ends = {"shallow": parameters.everywhere[0], "deep": parameters.everywhere[-1]}
+    middle = {"middle": parameters.evaluation.middle} if parameters.evaluation.middle else {}
+    names = {**ends, **middle, **{name: name for name in parameters.first_stage}}
+    networks = {role: data.networks[name].sha256 for role, name in names.items()}
     if set(data.curve_table["measured_with"]) != {measured_with(networks, record.reference_sha256, record.n_generated)}:
         raise InputError(
             "switch_curves was measured with other networks, another reference or another number of images than the "
@@ -140,7 +146,7 @@ def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRang
         free = f"No switch up to k = {low} is credibly worse" if low else "The first switch is credibly worse already"
         beyond = f"; beyond k = {high} every one is" if high < len(curve.grid) else ""
         claims.append((f"A shallow start costs no quality, {_named(curve)}", f"{free}{beyond}."))
-        for role, rival in RIVALS.items():
+        for role, rival in data.rivals.items():
             if said := _tally(curve, role):
                 claims.append((f"DuoDiff against {rival} at its cost, {_named(curve)}", said))
     return claims
@@ -180,7 +186,7 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
         "gmacs": number(network.module.macs / 1e9) if isinstance(network.module, UViT) else "",
         "steps": f"{header.step:,}",
         "training": number(curve["training_gmacs"]),
-        "minutes": number(data.training_seconds[name] / 60),
+        "minutes": "unknown" if (seconds := data.training_seconds[name]) is None else number(seconds / 60),
         "stored_as": header.stored_as,
         "sha256": network.sha256,
     }
@@ -197,7 +203,7 @@ def _what(network: StoredNetwork) -> str:
             return f"a fine-tuned copy, and a probe for each of {shape['depth']} blocks"
 
 
-def _curve_rows(curve: SwitchCurve) -> dict[str, Any]:
+def _curve_rows(curve: SwitchCurve, roles: Sequence[str]) -> dict[str, Any]:
     """A line a switch; controls as FID of the switch minus theirs."""
     most = curve.points[0].gmacs
     rows = []
@@ -212,7 +218,7 @@ def _curve_rows(curve: SwitchCurve) -> dict[str, Any]:
                 "against_deep": "" if point.k == 0 else _marked(_difference(against), standing(against)),
                 "rivals": [
                     _marked(_difference(by_role[role].difference), by_role[role].standing) if role in by_role else ""
-                    for role in RIVALS
+                    for role in roles
                 ],
             }
         )
@@ -237,7 +243,7 @@ def _agreement(data: AnswerData, suggested: Sequence[SwitchRange]) -> dict[str, 
         _switch_cell((g["k"], g["k_low"], g["k_high"]), curve.free) for g, curve in zip(gaps, data.curves, strict=True)
     ]
     rows.append(("loss gap", cells))
-    serve = data.report.parameters.switch_search.backbones
+    serve = data.report.parameters.everywhere
     front = data.report.trials[data.report.trials["on_front"]]
     two = front[front["serves"].map(list).map(lambda serves: serves == [serve[0], serve[-1]])]
     searched = []
@@ -278,16 +284,27 @@ def _price_row(plan: MeasuredPlan, findings: Findings, data: AnswerData) -> dict
     (deep,) = same
     saved = deep.gmacs - plan.gmacs
     saved_seconds = deep.seconds_per_image - plan.seconds_per_image
-    seconds = sum(data.training_seconds[name] for name in set(plan.serves) - {last})
+    trained = [data.training_seconds[name] for name in set(plan.serves) - {last}]
+    seconds = None if None in trained else sum(s for s in trained if s is not None)
     extra = plan.training_gmacs - deep.training_gmacs
     return {
         "name": plan.name,
         "memory": f"{number(plan.resident_mb)} instead of {number(deep.resident_mb)}",
         "training": f"{number(extra)} ({percent(extra / deep.training_gmacs)})",
         "saved": f"{number(saved)} ({percent(saved / deep.gmacs)})",
-        "pays": f"{extra / saved:,.0f}" if saved > 0 else "never",
-        "pays_seconds": f"{seconds / saved_seconds:,.0f}" if saved_seconds > 0 else "never",
+        "pays": _pays_after(extra, saved),
+        "pays_seconds": "never"
+        if saved_seconds <= 0
+        else "unknown"
+        if seconds is None
+        else f"{seconds / saved_seconds:,.0f}",
     }
+
+
+def _pays_after(spent: float | None, saved_an_image: float) -> str:
+    if saved_an_image <= 0:
+        return "never"
+    return "unknown" if spent is None else f"{spent / saved_an_image:,.0f}"
 
 
 def _named(curve: SwitchCurve) -> str:

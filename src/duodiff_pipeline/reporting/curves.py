@@ -5,7 +5,7 @@ interpolated between its two numbers of steps around it, linearly in cost and bl
 paired over the blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import cast
@@ -107,23 +107,23 @@ def switch_curves(table: pd.DataFrame, noise: NoiseSchedule) -> list[SwitchCurve
         ends = same[(same["steps"] == steps) & same["role"].isin(["deep", "shallow"])]
         ends = ends.assign(k=np.where(ends["role"] == "deep", 0, run.switches[-1]))
         points = _points(pd.concat([own, ends]))
+        switched = same[(same["steps"] == steps) & same["k"].notna()]
+        at_k = {str(role): {p.k: p for p in _points(rows)} for role, rows in switched.groupby("role")}
         mirrored = dict(zip(run.switches, reversed(run.switches), strict=True))
-        in_reverse = same[(same["steps"] == steps) & (same["role"] == "reversed")]
-        reversed_k = {mirrored[p.k]: p for p in _points(in_reverse)}
+        at_k["reversed"] = {mirrored[k]: point for k, point in at_k.get("reversed", {}).items()}
         alone = {role: _points(same[same["role"] == role].assign(k=0)) for role in ("deep", "middle")}
         rivals = []
         for point in points:
             found = {role: at for role, of in alone.items() if (at := _at_cost(of, point.gmacs))}
-            if point.k in reversed_k:
-                found["reversed"] = reversed_k[point.k].blocks
+            found |= {role: own[point.k].blocks for role, own in at_k.items() if role != "duodiff" and point.k in own}
             rivals.append(tuple(Rival(role, paired_difference(point.blocks, at), at) for role, at in found.items()))
         curves.append(SwitchCurve(solver, steps, tuple(points), tuple(rivals), run.grid(noise)))
     return curves
 
 
-def measured_with(networks_sha256: Sequence[str], reference_sha256: str, n_images: int) -> str:
-    """Identifies what a table of curves was measured with: networks noise to data, reference, images a block."""
-    return sha256_of_json([list(networks_sha256), reference_sha256, n_images])
+def measured_with(networks_sha256: Mapping[str, str], reference_sha256: str, n_images: int) -> str:
+    """Identifies what a table of curves was measured with: networks by role, reference, images a block."""
+    return sha256_of_json([networks_sha256, reference_sha256, n_images])
 
 
 def controls(table: pd.DataFrame) -> dict[str, list[CurvePoint]]:

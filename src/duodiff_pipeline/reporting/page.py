@@ -38,11 +38,11 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
     evaluated = [switch for plan in findings.duodiffs for switch in evaluated_switches(plan, noise)]
-    comparable, search = _trials_compare(findings, data), parameters.switch_search
+    comparable = _trials_compare(findings, data)
     return {
         "exits": exit_statistics_figure(data.exit_table, full_depth(parameters), suggested, evaluated, noise),
         "cost": cost_figure(findings, data.trials if comparable else None),
-        "switch": switch_figure(findings, data.trials, search.backbones, comparable),
+        "switch": switch_figure(findings, data.trials, parameters.everywhere, comparable),
         "training": training_figure(data.training_curves),
         "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
         "seconds": seconds_figure(findings),
@@ -66,7 +66,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "caveats": caveats(findings, data.extractor["held_out_accuracy"]),
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
-        "ends": (parameters.switch_search.backbones[0], parameters.switch_search.backbones[-1]),
+        "ends": (parameters.everywhere[0], parameters.everywhere[-1]),
         "grids": _grids(findings, data),
         "baseline": findings.baseline.name,
         "exits": [_exit_row(row, full_depth(parameters)) for row in exit_rows.to_dict("records")],

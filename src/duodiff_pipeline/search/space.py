@@ -1,7 +1,7 @@
 """The search space: a trial's parameters to a sampling plan."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, cast
 
@@ -45,7 +45,8 @@ class SearchSpace:
     """What a trial chooses from.
 
     backbones: in the order in which they may serve, noise to data; any of them, in that order, make a schedule.
-    history: of multistep solvers, where there is an edge to carry it over.
+    history: of multistep solvers, where there is an edge to carry it over; lowest: of those that learnt only the noisy
+    end of the timesteps, the first timestep of it. They serve first, and no further, before others that learnt all.
     """
 
     solvers: Sequence[SolverName]
@@ -54,6 +55,7 @@ class SearchSpace:
     candidates: Sequence[Candidate]
     noise: NoiseSchedule
     history: Sequence[History] = ("carried",)
+    lowest: Mapping[str, float] = field(default_factory=dict)
 
     def suggest(self, trial: Trial) -> Proposal:
         """Solver, steps, who serves, and between several the history and the edges, by switches or by a clustering."""
@@ -78,44 +80,54 @@ class SearchSpace:
             {"solver": solver, "steps": steps, "serves": _shown([backbone])}
             for solver in self.solvers
             for steps in self.steps
-            for backbone in reversed(self.backbones)
+            for backbone in reversed(self._everywhere)
         ]
-        stages = len(self.backbones)
-        parts: dict[str, Any] = {"serves": _shown(self.backbones), f"edges of {stages} stages by": BY_SWITCH}
+        stages = len(self._everywhere)
+        parts: dict[str, Any] = {"serves": _shown(self._everywhere), f"edges of {stages} stages by": BY_SWITCH}
         parts |= {f"share of stage {j}": 1 / (stages + 1 - j) for j in range(1, stages)}
         parts |= {"history": self.history[0]} if len(self.history) > 1 else {}
         return [*alone, *({"solver": solver, "steps": max(self.steps), **parts} for solver in self.solvers)]
 
+    @property
+    def _everywhere(self) -> list[str]:
+        """The backbones that learnt all timesteps."""
+        return [backbone for backbone in self.backbones if backbone not in self.lowest]
+
     def _orders(self) -> list[tuple[str, ...]]:
         counts = range(1, len(self.backbones) + 1)
-        return [order for count in counts for order in combinations(self.backbones, count)]
+        orders = [order for count in counts for order in combinations(self.backbones, count)]
+        return [order for order in orders if set(order[1:] or order).isdisjoint(self.lowest)]
 
     def _suggest_schedule(self, trial: Trial, serves: tuple[str, ...], solver: Solver) -> tuple[str, StageSchedule]:
         stages = len(serves)
         if stages == 1:
             return ONE_STAGE, StageSchedule((), serves, self.noise)
-        candidates = [candidate for candidate in self.candidates if len(candidate.edges) == stages - 1]
+        lowest = self.lowest.get(serves[0], 0)
+        candidates = [c for c in self.candidates if len(c.edges) == stages - 1 and c.edges[0] >= lowest]
         methods = sorted({candidate.method for candidate in candidates})
-        edges_by = trial.suggest_categorical(f"edges of {stages} stages by", [BY_SWITCH, *methods])
+        # choices that are fewer go by another name: of one name Optuna expects the same ones
+        after = f" after {serves[0]}" if lowest else ""
+        edges_by = trial.suggest_categorical(f"edges of {stages} stages{after} by", [BY_SWITCH, *methods])
         if edges_by == BY_SWITCH:
             timesteps = solver.visited(self.noise)  # not the grid: evaluations at one timestep are not parted
-            counts = _suggest_counts(trial, stages, len(timesteps))
+            counts = _suggest_counts(trial, stages, len(timesteps), sum(n >= lowest for n in timesteps))
             return edges_by, StageSchedule.from_counts(counts, timesteps, serves, self.noise)
         edges = {candidate.label: candidate.edges for candidate in candidates if candidate.method == edges_by}
-        label = trial.suggest_categorical(f"{edges_by} of {stages} stages", list(edges))
+        label = trial.suggest_categorical(f"{edges_by} of {stages} stages{after}", list(edges))
         return edges_by, StageSchedule(edges[label], serves, self.noise).serving(solver.grid(self.noise))
 
 
-def _suggest_counts(trial: Trial, stages: int, timesteps: int) -> list[int]:
-    """How many of a solver's timesteps each stage serves; at least one while they last.
+def _suggest_counts(trial: Trial, stages: int, timesteps: int, first_at_most: int) -> list[int]:
+    """How many of a solver's timesteps each stage serves; at least one while they last, the first no more than it may.
 
     Each stage but the last takes a share of what is left beyond one timestep for every later stage. So every proposal
     is valid, and a share means the same for every solver, number of steps and number of stages: all trials teach it.
     """
-    counts, left = [], timesteps
+    counts: list[int] = []
+    left = timesteps
     for later in range(stages - 1, 0, -1):
         share = trial.suggest_float(f"share of stage {stages - later}", 0, 1)
-        most = max(left - later, 1)
+        most = max(left - later, 1) if counts else min(max(left - later, 1), first_at_most)
         counts.append(min(1 + int(share * most), most, left))
         left -= counts[-1]
     return [*counts, left]

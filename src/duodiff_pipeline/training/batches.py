@@ -22,10 +22,19 @@ class Batch(NamedTuple):
 
 
 class StepBatches(Dataset[Batch]):
-    """One item a training step: images without replacement within an epoch, timesteps uniform over 0..T-1, noise."""
+    """One item a training step: images without replacement within an epoch, timesteps uniform over a range, noise.
+
+    timesteps: [low, high).
+    """
 
     def __init__(
-        self, images_nchw: Tensor, timesteps: int, batch_images: int, steps: int, seed: int, flip: bool = False
+        self,
+        images_nchw: Tensor,
+        timesteps: tuple[int, int],
+        batch_images: int,
+        steps: int,
+        seed: int,
+        flip: bool = False,
     ) -> None:
         self.x0 = from_uint8(images_nchw)
         self.timesteps = timesteps
@@ -46,7 +55,7 @@ class StepBatches(Dataset[Batch]):
         indices = [self._order(slot // len(self.x0))[slot % len(self.x0)] for slot in slots]
         rng = keyed_generator(self.seed, "training", step)
         x0 = self.x0[torch.tensor(np.array(indices))]
-        timesteps = torch.from_numpy(rng.integers(self.timesteps, size=len(slots)))
+        timesteps = torch.from_numpy(rng.integers(*self.timesteps, size=len(slots)))
         eps = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
         if self.flip:
             mirrored = torch.from_numpy(rng.random(len(slots)) < 0.5)[:, None, None, None]

@@ -78,6 +78,26 @@ class NoisePrediction(NoiseTraining):
         return (self.weight(batch.timesteps) * squared).mean()
 
 
+class Distillation(NoiseTraining):
+    """Mean squared distance to the noise that a frozen network predicts."""
+
+    raw: UViT
+
+    def __init__(self, network: UViT, teacher: UViT, noise: NoiseSchedule, optimisation: Optimisation) -> None:
+        super().__init__(network, noise, optimisation)
+        self.teacher = [teacher]  # in a list, so that it is neither trained nor stored
+
+    def on_fit_start(self) -> None:
+        self.teacher[0].to(self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
+        with torch.no_grad():
+            wanted = self.teacher[0](x_n, batch.timesteps)
+        squared = F.mse_loss(self.raw(x_n, batch.timesteps), wanted, reduction="none").mean(dim=(1, 2, 3))
+        return (self.weight(batch.timesteps) * squared).mean()
+
+
 class EarlyExitTraining(NoiseTraining):
     """Heads and probes of a network that stays as it is; see `early_exit_loss`."""
 

@@ -38,8 +38,9 @@ def evaluated_plans(
 
     backbones: those that the search chose from, noise to data; exit_patience: of AdaDiff.
     """
-    base, first, last = settings.solver.solver(), backbones[0], backbones[-1]
-    plain = ((first, last), tuple(backbones))  # who serves goes without saying
+    everywhere = [name for name in backbones if not bank.backbones[name].header.timestep_range[0]]
+    base, first, last = settings.solver.solver(), everywhere[0], everywhere[-1]
+    plain = ((first, last), tuple(everywhere))  # who serves goes without saying
     plans = [
         EvaluatedPlan(single(plan_name("deep", base), last, base, noise), "deep"),
         EvaluatedPlan(single(plan_name("shallow", base), first, base, noise), "shallow"),
@@ -50,7 +51,9 @@ def evaluated_plans(
         duodiff, named = SamplingPlan("", solver, schedule), schedule.serves not in plain
         name = plan_name("duodiff", solver, duodiff.switches, schedule.serves if named else ())
         duodiff = replace(duodiff, name=name)
-        controls = [throughout("fewer steps", last, duodiff, bank), reversed_order(duodiff, named)]
+        controls = [throughout("fewer steps", last, duodiff, bank)]
+        if schedule.serves[0] in everywhere:
+            controls.append(reversed_order(duodiff, named))
         if settings.middle is not None:
             controls.append(throughout("middle", settings.middle, duodiff, bank))
         plans.append(EvaluatedPlan(single(plan_name("deep", solver.alone), last, solver, noise), "deep"))

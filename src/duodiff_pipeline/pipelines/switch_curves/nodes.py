@@ -49,8 +49,9 @@ def measure_curves(
 ) -> pd.DataFrame:
     """One row a plan and seed block of the evaluation.
 
-    networks: shallow, deep, and middle where there is a control of middle depth. Columns: plan, role (a value of
-    `ROLES`), solver, steps, k (missing where one network serves all), gmacs an image, seed, fid, measured_with.
+    networks: shallow, deep, middle where there is a control of middle depth, and those trained for the first stage by
+    their own names. Columns: plan, role (a value of `ROLES`, or the name of who serves the first stage), solver, steps,
+    k (missing where one network serves all), gmacs an image, seed, fid, measured_with.
     """
     bank = NetworkBank(networks)
     device = sampling_device(hardware, *networks.values())
@@ -78,7 +79,7 @@ def measure_curves(
         rows.append(
             {
                 "plan": plan.name,
-                "role": ROLES[plan.schedule.serves],
+                "role": role_of(plan),
                 "solver": plan.solver.name,
                 "steps": plan.solver.steps,
                 "k": plan.switch,
@@ -90,7 +91,7 @@ def measure_curves(
         if (now := time.monotonic()) - told > TOLD_EVERY_SECONDS:
             told, left = now, (now - started) / done * (to_do - done)
             logger.info("%d of %d measured, about %.0f s left", len(rows), len(wanted), left)
-    identities = [networks[name].sha256 for name in (SHALLOW, MIDDLE, DEEP) if name in networks]
+    identities = {name: network.sha256 for name, network in networks.items()}
     identity = measured_with(identities, reference.sha256, meter.n_images)
     return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)
 
@@ -105,11 +106,26 @@ def curve_plans(settings: SwitchCurves, bank: NetworkBank, noise: NoiseSchedule)
             for k in solver.switches
         ]
         plans += switched
+        for name, lowest in _first_stage_only(bank).items():
+            plans += [
+                SamplingPlan("", solver, StageSchedule.from_switch(k, grid, (name, DEEP), noise).serving(grid))
+                for k in solver.switches
+                if k and grid[k - 1] >= lowest
+            ]
         for at in np.unique(np.linspace(1, len(switched) - 2, settings.controls).round().astype(int)):
             plans.append(reversed_order(switched[at]))
             plans += [throughout("", name, switched[at], bank) for name in (DEEP, MIDDLE) if name in bank.backbones]
-    named = (replace(p, name=plan_name(ROLES[p.schedule.serves], p.solver, p.switches)) for p in plans)
+    named = (replace(p, name=plan_name(role_of(p), p.solver, p.switches)) for p in plans)
     return list({plan.name: plan for plan in named}.values())
+
+
+def _first_stage_only(bank: NetworkBank) -> dict[str, float]:
+    """The backbones that learnt only the noisy end of the timesteps, with the first timestep of it."""
+    return {name: low for name, stored in bank.backbones.items() if (low := stored.header.timestep_range[0])}
+
+
+def role_of(plan: SamplingPlan) -> str:
+    return ROLES.get(plan.schedule.serves, plan.schedule.serves[0])
 
 
 def _key(plan: SamplingPlan, seed: int) -> str:

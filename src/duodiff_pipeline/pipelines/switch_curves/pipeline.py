@@ -1,11 +1,17 @@
+from collections.abc import Sequence
+
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import measure_curves
 
 
-def create_pipeline(shallow: str, deep: str, middle: str | None) -> Pipeline:
-    """Backbones, extractor and reference to the FID of every switch and of its controls, block by block."""
+def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Sequence[str]) -> Pipeline:
+    """Backbones, extractor and reference to the FID of every switch and of its controls, block by block.
+
+    first_stage: backbones that were trained for the first stage alone.
+    """
     names = {"shallow": shallow, "deep": deep, **({"middle": middle} if middle else {})}
+    names |= {name: name for name in first_stage}
     settings = {name: f"params:{name}" for name in ("evaluation", "noise", "sampling", "hardware")}
     same_name = ("extractor", "reference", "work_folder")
     return Pipeline(

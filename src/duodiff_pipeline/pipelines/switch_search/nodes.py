@@ -45,7 +45,9 @@ def search_switch(
     networks = {name: stored[f"network_{name}"] for name in settings.backbones}
     bank = NetworkBank(networks)
     candidates = [Candidate(found["label"], found["method"], tuple(found["edges"])) for found in candidate_edges]
-    space = SearchSpace(settings.solvers, settings.steps, settings.backbones, candidates, schedule, settings.history)
+    lowest = {name: low for name, network in networks.items() if (low := network.header.timestep_range[0])}
+    serve = settings.backbones
+    space = SearchSpace(settings.solvers, settings.steps, serve, candidates, schedule, settings.history, lowest)
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
     parameters = {

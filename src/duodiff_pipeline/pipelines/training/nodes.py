@@ -15,7 +15,24 @@ from ...images.pack import ImagePack
 from ...images.pixels import to_uint8
 from ...networks.files import NetworkHeader, StoredNetwork
 from ...networks.uvit import UViT
-from ..trained import train_once
+from ..trained import train_once, training_gmacs
+
+
+def take_backbone(
+    backbone: Backbone, train: ImagePack, name: str
+) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
+    """The network in the backbone's file, and what its header tells of its training: no losses, and no seconds.
+
+    Raises InputError where the file holds no backbone, or one of other images.
+    """
+    path = Path(backbone.file or "").expanduser()
+    stored = StoredNetwork.load(path)
+    if not isinstance(stored.module, UViT):
+        raise InputError(f"backbones.{name}.file: {path} holds {stored.header.kind}, no backbone")
+    if stored.header.data_sha256 != train.sha256:
+        raise InputError(f"backbones.{name}.file: {path} was trained on other images than the run prepares")
+    gmacs = training_gmacs(stored.header, 3 * stored.module.macs)
+    return stored, {"losses": [], "training_gmacs": gmacs}, {"seconds": None}
 
 
 def train_backbone(
@@ -27,9 +44,14 @@ def train_backbone(
     seed: int,
     work_folder: Path,
     name: str,
+    lowest: int = 0,
+    teacher: StoredNetwork | None = None,
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
-    """The averaged network, its loss curve, and the seconds it took."""
-    from ...training.modules import NoisePrediction
+    """The averaged network, its loss curve, and the seconds it took.
+
+    lowest: the first timestep that it learns; teacher: whose predictions it learns instead of the noise.
+    """
+    from ...training.modules import Distillation, NoisePrediction
 
     channels, size, _ = train.shape_chw
     schedule = noise.schedule()
@@ -55,13 +77,20 @@ def train_backbone(
         )
         return to_uint8(grid.images)
 
+    optimisation = training.optimisation(backbone.steps)
+    module: NoisePrediction | Distillation = NoisePrediction(network, schedule, optimisation)
+    macs, inputs = 3 * network.macs, {}  # one pass forward, and backward twice that
+    if teacher is not None:
+        assert isinstance(teacher.module, UViT)
+        module = Distillation(network, teacher.module, schedule, optimisation)
+        macs, inputs = macs + teacher.module.macs, {"teacher": teacher.sha256}
     return train_once(
         name,
-        NoisePrediction(network, schedule, training.optimisation(backbone.steps)),
+        module,
         NetworkHeader(
             kind="uvit",
             architecture=asdict(config),
-            timestep_range=(0, schedule.timesteps),
+            timestep_range=(lowest, schedule.timesteps),
             training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
             step=backbone.steps,
             weights="ema",
@@ -72,8 +101,8 @@ def train_backbone(
         training,
         hardware,
         seed,
-        macs_per_image=3 * network.macs,  # one pass forward, and backward twice that
-        inputs={},
+        macs_per_image=macs,
+        inputs=inputs,
         work_folder=work_folder,
-        draw=draw,
+        draw=None if lowest else draw,  # what is trained for a stage draws nothing alone
     )
