@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
-from ..diffusion.random import image_noise, keyed_generator
-from .change_point import CONFIDENCE, RESAMPLES
+from ..diffusion.random import image_noise
+from .bootstrap import TAILS, percentile_interval, resampled_weights
 
 Floats = NDArray[np.float64]
 
@@ -65,16 +65,13 @@ def find_loss_gap(shallow_en: Floats, deep_en: Floats, coefficients_e: Floats, t
     shallow_en, deep_en: `noise_errors` of both networks, paired. The intervals are those of a bootstrap over images.
     """
     images = shallow_en.shape[1]
-    counts = keyed_generator(seed, "loss gap").multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
-    weights_bn = np.vstack([np.full(images, 1 / images), counts])
+    weights_bn = np.vstack([np.full(images, 1 / images), resampled_weights(images, seed, "loss gap")])
     excess_bk = _excess(weights_bn @ shallow_en.T, weights_bn @ deep_en.T, coefficients_e)
     within = np.logical_and.accumulate(excess_bk <= tolerance, axis=1)
     switches = within.sum(axis=1) - 1  # that of k = 0 is 0, and always within
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(excess_bk[1:], [tail, 1 - tail], axis=0)
-    k_low = np.quantile(switches[1:], tail, method="lower")
-    k_high = np.quantile(switches[1:], 1 - tail, method="higher")
-    return LossGap(excess_bk[0], low, high, int(switches[0]), int(k_low), int(k_high))
+    low, high = np.quantile(excess_bk[1:], TAILS, axis=0)
+    k_low, k_high = map(int, percentile_interval(switches[1:]))
+    return LossGap(excess_bk[0], low, high, int(switches[0]), k_low, k_high)
 
 
 def _excess(shallow_be: Floats, deep_be: Floats, coefficients_e: Floats) -> Floats:

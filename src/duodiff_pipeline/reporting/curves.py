@@ -78,10 +78,9 @@ class SwitchCurve:
         high = self.steps - len(list(takewhile(bool, reversed(worse))))
         return low, high
 
-    def count(self, role: str) -> dict[Standing, int]:
-        """How many of the switches 1..S-1 are better, worse and indistinguishable against rivals of one role."""
-        found = [r.standing for own in self.rivals[1 : self.steps] for r in own if r.role == role]
-        return {which: found.count(which) for which in ("better", "worse", "indistinguishable")}
+    def against(self, role: str) -> dict[int, Rival]:
+        """The rival of one role by k, where it reaches the cost of the switch."""
+        return {k: rival for k, own in enumerate(self.rivals) for rival in own if rival.role == role}
 
     def rank_correlation(self, excess_k: Sequence[float]) -> float:
         """Spearman's, between FID and the excess error of every switch 0..S."""
