@@ -85,7 +85,7 @@ def test_the_order_reversed_is_held_against_the_switch_of_as_many_shallow_evalua
     (curve,) = switch_curves(table, NOISE)
     reversed_order = next(rival for rival in curve.rivals[3] if rival.role == "reversed")
     assert reversed_order.difference.value == pytest.approx(10 - 30)
-    assert curve.count("reversed") == {"better": 1, "worse": 0, "indistinguishable": 0}
+    assert {k: rival.standing for k, rival in curve.against("reversed").items()} == {3: "better"}
 
 
 def test_rank_correlation_with_an_error_that_rises_as_fid_does(table):

@@ -28,11 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..diffusion.random import keyed_generator
+from .bootstrap import CONFIDENCE, percentile_interval, resampled_weights
 from .exit_statistics import ExitPanel
 
-RESAMPLES = 1000
-CONFIDENCE = 0.95
 # A drift over one standard deviation measures 0.5 of them, a step with a quarter of its exits flipped still 1.15.
 MIN_HEIGHT = 0.75
 # Fewer images bear no bootstrap.
@@ -71,16 +69,14 @@ def find_change_point(panel: ExitPanel, seed: int) -> ChangePoint:
         return _none(f"{images} images are too few to tell, {MIN_IMAGES} are needed")
     if not len(cuts):
         return _none("all evaluations stand at one timestep")
-    weights_bn = (
-        keyed_generator(seed, "change point").multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
-    )
+    weights_bn = resampled_weights(images, seed, "change point")
 
     step_nc = _steps(panel.depths, cuts)
     # what a step explains of the sum of squares is its height squared times k (E - k) / E
     fitted = int((step_nc.mean(axis=0) ** 2 * cuts * (evaluations - cuts)).argmax())
     before, after = np.split(panel.depths, [cuts[fitted]], axis=1)
     spread = np.sqrt((before.var() * before.size + after.var() * after.size) / panel.depths.size)
-    height_low, height_high = _interval(weights_bn @ step_nc[:, fitted])
+    height_low, height_high = percentile_interval(weights_bn @ step_nc[:, fitted])
     if max(height_low, -height_high) <= MIN_HEIGHT * spread:
         return _none("exit depth takes no step that stands out of its own spread")
     if height_high < 0:
@@ -91,7 +87,7 @@ def find_change_point(panel: ExitPanel, seed: int) -> ChangePoint:
     if k in (0, evaluations):
         return _none(f"half of the images or more stay {'shallow' if k else 'deep'} throughout")
 
-    k_low, k_high = map(int, _interval(_best_switch(weights_bn @ shallow.astype(np.float64), cuts)))
+    k_low, k_high = map(int, percentile_interval(_best_switch(weights_bn @ shallow.astype(np.float64), cuts)))
     plateau_before, plateau_after = float(np.median(panel.depths[:, :k])), float(np.median(panel.depths[:, k:]))
     agreement = float((shallow == (np.arange(evaluations) < k)).mean())
     return ChangePoint(
@@ -132,10 +128,3 @@ def _best_switch(share_shallow_be: NDArray[np.float64], cuts: NDArray[np.int64])
     gained = np.concatenate([np.zeros((rows, 1)), np.cumsum(2 * share_shallow_be - 1, axis=1)], axis=1)
     best: NDArray[np.int64] = ks[gained[:, ks].argmax(axis=1)]
     return best
-
-
-def _interval(resampled_b: NDArray[np.float64] | NDArray[np.int64]) -> tuple[float, float]:
-    """Percentile interval, its ends rounded outwards to values that occurred."""
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled_b, tail, method="lower"), np.quantile(resampled_b, 1 - tail, method="higher")
-    return float(low), float(high)

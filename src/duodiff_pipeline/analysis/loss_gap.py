@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
-from ..diffusion.random import image_noise, keyed_generator
-from .change_point import CONFIDENCE, RESAMPLES
+from ..diffusion.random import image_noise
+from .bootstrap import TAILS, percentile_interval, resampled_weights
 
 Floats = NDArray[np.float64]
 
@@ -74,17 +74,14 @@ def find_loss_gap(
     The intervals are those of a bootstrap over images.
     """
     images = shallow_en.shape[1]
-    counts = keyed_generator(seed, "loss gap").multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
-    weights_bn = np.vstack([np.full(images, 1 / images), counts])
+    weights_bn = np.vstack([np.full(images, 1 / images), resampled_weights(images, seed, "loss gap")])
     excess_bk = _excess(weights_bn @ shallow_en.T, weights_bn @ deep_en.T, coefficients_e)
     ks = np.arange(excess_bk.shape[1]) if switches is None else np.array(switches)
     within = np.logical_and.accumulate(excess_bk[:, ks] <= tolerance, axis=1)
     found_b = ks[within.sum(axis=1) - 1]  # that of k = 0 is 0, and always within
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(excess_bk[1:], [tail, 1 - tail], axis=0)
-    k_low = np.quantile(found_b[1:], tail, method="lower")
-    k_high = np.quantile(found_b[1:], 1 - tail, method="higher")
-    return LossGap(excess_bk[0], low, high, int(found_b[0]), int(k_low), int(k_high))
+    low, high = np.quantile(excess_bk[1:], TAILS, axis=0)
+    k_low, k_high = map(int, percentile_interval(found_b[1:]))
+    return LossGap(excess_bk[0], low, high, int(found_b[0]), k_low, k_high)
 
 
 def _excess(shallow_be: Floats, deep_be: Floats, coefficients_e: Floats) -> Floats:

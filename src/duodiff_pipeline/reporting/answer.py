@@ -22,7 +22,7 @@ from .report_data import ReportData
 from .statements import exit_speeds, exits, headline, reasons
 from .switches import SwitchRange, suggested_switches
 from .template import render
-from .wording import counted, interval_ends, listed, number, percent, record_text, signed, spread_text
+from .wording import change_text, counted, listed, number, percent, record_text, speed_up_text, spread_text
 
 RIVALS = {"deep": "deep with fewer steps", "middle": "the middle network alone", "reversed": "the order reversed"}
 
@@ -108,7 +108,7 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         floor_ratio=findings.floor_ratio,
         shallow=findings.shallow.plan.name,
         shallow_fid=record_text(findings.shallow.plan.record),
-        shallow_difference=_difference(findings.shallow.difference),
+        shallow_difference=change_text(findings.shallow.difference),
         exits_said=exits(exit_summary(report.exit_table, full_depth(report.parameters))),
         suggested=suggested,
         curves=[_curve_rows(curve, list(data.rivals)) for curve in data.curves],
@@ -154,8 +154,7 @@ def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRang
 
 def _tally(curve: SwitchCurve, role: str) -> str:
     """Of the switches that a rival reaches, how many stand how; empty where it reaches none."""
-    switched = list(zip(curve.points, curve.rivals, strict=True))[1:-1]
-    own = {point.k: r for point, rivals in switched for r in rivals if r.role == role}
+    own = {k: rival for k, rival in curve.against(role).items() if k in curve.ks[1:-1]}
     words: dict[Standing, str] = {"better": "better", "worse": "worse", "indistinguishable": "undecided"}
     parts = []
     for which, word in words.items():
@@ -215,9 +214,9 @@ def _curve_rows(curve: SwitchCurve, roles: Sequence[str]) -> dict[str, Any]:
                 "k": point.k,
                 "cost": percent(point.gmacs / most),
                 "fid": _value(point.fid.value, point.fid.low, point.fid.high),
-                "against_deep": "" if point.k == 0 else _marked(_difference(against), standing(against)),
+                "against_deep": "" if point.k == 0 else _marked(change_text(against), standing(against)),
                 "rivals": [
-                    _marked(_difference(by_role[role].difference), by_role[role].standing) if role in by_role else ""
+                    _marked(change_text(by_role[role].difference), by_role[role].standing) if role in by_role else ""
                     for role in roles
                 ],
             }
@@ -268,7 +267,7 @@ def _speed_row(plan: MeasuredPlan, baseline: MeasuredPlan) -> dict[str, str]:
     return {
         "name": plan.name,
         "macs": f"{ratio:.2f}",
-        "measured": f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})",
+        "measured": speed_up_text(plan),
         "share": percent(plan.speed_up / ratio),
     }
 
@@ -309,10 +308,6 @@ def _pays_after(spent: float | None, saved_an_image: float) -> str:
 
 def _named(curve: SwitchCurve) -> str:
     return f"{curve.solver} {curve.steps}"
-
-
-def _difference(difference: Any) -> str:
-    return f"{signed(difference)} ({interval_ends(difference)})"
 
 
 def _marked(text: str, which: Standing) -> str:

@@ -14,7 +14,7 @@ from .comparison import FIRST_METRIC, Compared, compared, differing_parameters, 
 from .figures_comparison import costs_figure, exits_figure, losses_figure, run_colours
 from .template import render
 from .training_seeds_section import SEED, seeds_section
-from .wording import counted, interval_ends, number, record_text, signed
+from .wording import change_text, counted, number, record_text
 
 COMPARISONS = Path("data", "08_reporting", "comparisons")  # in the project
 NOISE = ("noise.kind", "noise.timesteps")  # where they differ, a timestep is not the same noise
@@ -141,7 +141,7 @@ def _cell(one: Compared) -> dict[str, str]:
         return {"value": "", "cost": "", "difference": "", "standing": "", "said": ""}
     difference, said = "", one.refusal
     if one.difference is not None:
-        difference = f"{signed(one.difference)} ({interval_ends(one.difference)})"
+        difference = change_text(one.difference)
         said = "paired" if "unpaired" not in one.difference.method else "unpaired"
         if one.difference.low == one.difference.high == 0:
             difference, said = "the same", "in every block"

@@ -87,10 +87,14 @@ class SwitchCurve:
         high = len(worse) - len(list(takewhile(bool, reversed(worse))))
         return self.ks[low], self.ks[high]
 
-    def count(self, role: str) -> dict[Standing, int]:
-        """How many switches between two networks are better, worse and indistinguishable against rivals of one role."""
-        found = [r.standing for own in self.rivals[1:-1] for r in own if r.role == role]
-        return {which: found.count(which) for which in ("better", "worse", "indistinguishable")}
+    def against(self, role: str) -> dict[int, Rival]:
+        """The rival of one role by k, where it reaches the cost of the switch."""
+        return {
+            point.k: rival
+            for point, own in zip(self.points, self.rivals, strict=True)
+            for rival in own
+            if rival.role == role
+        }
 
     def rank_correlation(self, excess_k: Sequence[float]) -> float:
         """Spearman's, between FID and the excess error of every switch."""

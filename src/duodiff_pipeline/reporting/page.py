@@ -28,7 +28,7 @@ from .statements import answers, caveats, exit_speeds, exits, headline, named_ri
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
 from .template import render
-from .wording import counted, interval_ends, number, percent, record_text, share_text, signed, spread_text
+from .wording import change_text, counted, number, percent, record_text, share_text, speed_up_text, spread_text
 
 GRID_COLUMNS = 5
 
@@ -153,7 +153,7 @@ def _control_row(control: Control) -> dict[str, str]:
 
 
 def _difference(difference: Interval) -> str:
-    return _unbroken(f"{signed(difference)} ({interval_ends(difference)})")
+    return _unbroken(change_text(difference))
 
 
 def _unbroken(text: str) -> str:
@@ -174,9 +174,7 @@ def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
         "gmacs": number(plan.gmacs),
         "cost": percent(plan.gmacs / findings.baseline.gmacs),
         "milliseconds": number(plan.seconds_per_image * 1e3),
-        "speed_up": _unbroken(f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})")
-        if comparison
-        else "1",
+        "speed_up": _unbroken(speed_up_text(plan)) if comparison else "1",
         "fid": _unbroken(record_text(plan.record)),
         "difference": _difference(comparison.difference) if comparison else "baseline",
         "standing": comparison.standing if comparison else "",

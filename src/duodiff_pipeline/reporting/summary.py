@@ -8,7 +8,7 @@ from rich.table import Table
 
 from .findings import Findings
 from .statements import headline, reasons
-from .wording import number, record_text, spread_text
+from .wording import number, record_text, speed_up_text, spread_text
 
 WIDTH = 110
 WIDEST = 200  # of the table: names of plans stay whole
@@ -21,11 +21,7 @@ def summary(findings: Findings, paths: Mapping[str, str]) -> str:
     for column in ("GMACs\nan image", "seconds\nan image", "speed-up\n(over blocks)", "FID\n(95% interval)"):
         table.add_column(column, justify="right", no_wrap=True)
     for plan in findings.plans:
-        speed_up = (
-            "1"
-            if plan is findings.baseline
-            else f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})"
-        )
+        speed_up = "1" if plan is findings.baseline else speed_up_text(plan)
         table.add_row(plan.name, number(plan.gmacs), number(plan.seconds_per_image), speed_up, record_text(plan.record))
     floor = findings.floor
     n = "" if findings.floor_compares else f" at another n, {floor.n_images}"

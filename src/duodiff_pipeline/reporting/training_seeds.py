@@ -106,13 +106,14 @@ def _claims(trainings: Sequence[Training], curves: Sequence[SwitchCurve]) -> Cur
     shallow = tuple(curve.against_deep(curve.ks[-1]) for curve in curves)
     claims, missing = [Claim("shallow", "worse", "deep", "as many steps", shallow)], []
     for role, other in RIVALS.items():
-        switches = [k for k in first.ks[1:-1] if _has(first, k, role)]
+        reached = first.against(role)
+        switches = [k for k in first.ks[1:-1] if k in reached]
         if not switches:
             continue
         mean = tuple(_against(curve, role, switches) for curve in curves)
         at = f"mean of {len(switches)} of {len(first.ks) - 2} switches"
         claims.append(Claim("DuoDiff", "better", other, at, mean))
-        if without := sorted({k for k in suggested if not _has(first, k, role)}):
+        if without := sorted(set(suggested) - reached.keys()):
             missing.append(f"{other} was not measured at k = {listed(without)}")
         else:
             own = tuple(_against(curve, role, [k]) for curve, k in zip(curves, suggested, strict=True))
@@ -122,12 +123,9 @@ def _claims(trainings: Sequence[Training], curves: Sequence[SwitchCurve]) -> Cur
     return CurveClaims(first.solver, first.steps, suggested, tuple(claims), tuple(missing))
 
 
-def _has(curve: SwitchCurve, k: int, role: str) -> bool:
-    return any(rival.role == role for rival in curve.at(k)[1])
-
-
 def _against(curve: SwitchCurve, role: str, switches: Sequence[int]) -> Interval:
     """Mean over switches of the FID of DuoDiff minus that of a rival, paired over seed blocks."""
+    rivals = curve.against(role)
     own = [curve.at(k)[0].blocks for k in switches]
-    others = [next(rival.blocks for rival in curve.at(k)[1] if rival.role == role) for k in switches]
+    others = [rivals[k].blocks for k in switches]
     return paired_difference(np.mean(own, axis=0).tolist(), np.mean(others, axis=0).tolist())

@@ -11,7 +11,7 @@ from .comparison import FIRST_METRIC, differing_parameters
 from .curves import switch_curves
 from .findings import standing
 from .training_seeds import Claim, CurveClaims, Training, claims_over_trainings
-from .wording import counted, interval_ends, listed, signed
+from .wording import change_text, counted, listed
 
 SEED = "seed"  # the parameter
 
@@ -114,6 +114,6 @@ def _row(claim: Claim) -> dict[str, Any]:
 def _cell(difference: Interval) -> dict[str, str]:
     same = difference.low == difference.high == 0
     return {
-        "difference": "the same" if same else f"{signed(difference)} ({interval_ends(difference)})",
+        "difference": "the same" if same else change_text(difference),
         "standing": "" if same else standing(difference),
     }

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from ..metrics.intervals import CONFIDENCE, Interval
 from ..metrics.records import MetricRecord
+from .measured import MeasuredPlan
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -31,6 +32,16 @@ def record_text(record: MetricRecord) -> str:
 def share_text(record: MetricRecord) -> str:
     """A share and its 95% interval: 67.1% (65.0% to 69.2%)."""
     return f"{record.value:.1%} ({record.interval_low:.1%} to {record.interval_high:.1%})"
+
+
+def change_text(difference: Interval) -> str:
+    """Value and interval where it goes without saying that it is one: +0.4 (−0.3 to +1.1)."""
+    return f"{signed(difference)} ({interval_ends(difference)})"
+
+
+def speed_up_text(plan: MeasuredPlan) -> str:
+    """Median and extremes over the blocks: 1.92 (1.69 to 2.07)."""
+    return f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})"
 
 
 def difference_text(difference: Interval) -> str:

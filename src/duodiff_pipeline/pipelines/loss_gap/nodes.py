@@ -53,7 +53,7 @@ def measure_loss_gap(
             "excess_high": gap.excess_high[1:],
         }
         named = {"solver": solver.name, "steps": solver.steps}
-        tables.append(pd.DataFrame({**{key: [value] * len(grid) for key, value in named.items()}, **columns}))
+        tables.append(pd.DataFrame({**named, **columns}))
         edge, low, high = (
             StageSchedule.from_switch(k, grid, (SHALLOW, DEEP), schedule).edges[0]
             for k in (gap.k, gap.k_high, gap.k_low)  # a later switch is an earlier timestep

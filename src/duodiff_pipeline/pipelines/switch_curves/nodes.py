@@ -67,7 +67,7 @@ def measure_curves(
     plans = curve_plans(settings, bank, noise.schedule())
     wanted = [(_key(plan, seed), plan, seed) for seed in evaluation.seeds for plan in plans]
     gmacs = {plan.name: bank.static_gmacs(plan) for plan in plans}
-    to_do = sum(gmacs[plan.name] for key, plan, _ in wanted if not work.remembers(key))
+    to_do = {key: gmacs[plan.name] for key, plan, _ in wanted if not work.remembers(key)}
     done, rows = 0.0, []
     started = told = time.monotonic()
     for key, plan, seed in wanted:
@@ -75,7 +75,6 @@ def measure_curves(
         def measure(plan: SamplingPlan = plan, seed: int = seed) -> float:
             return meter.measure(bank.denoiser(plan), plan.solver, seed).fid
 
-        done += 0 if work.remembers(key) else gmacs[plan.name]
         rows.append(
             {
                 "plan": plan.name,
@@ -88,8 +87,9 @@ def measure_curves(
                 "fid": work.remember(key, measure),
             }
         )
-        if (now := time.monotonic()) - told > TOLD_EVERY_SECONDS:
-            told, left = now, (now - started) / done * (to_do - done)
+        done += to_do.get(key, 0.0)
+        if done and (now := time.monotonic()) - told > TOLD_EVERY_SECONDS:
+            told, left = now, (now - started) / done * (sum(to_do.values()) - done)
             logger.info("%d of %d measured, about %.0f s left", len(rows), len(wanted), left)
     identities = {name: network.sha256 for name, network in networks.items()}
     identity = measured_with(identities, reference.sha256, meter.n_images)
