@@ -59,13 +59,13 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         (
             "switch_search.backbones",
             ["shallow", "deep", "shallow"],
-            "switch_search: backbones repeat in ['shallow', 'deep', 'shallow']: each stage needs another one",
+            "switch_search.backbones: shallow stands twice in ['shallow', 'deep', 'shallow']",
         ),
         ("switch_search.backbones", ["deep"], "switch_search.backbones: Tuple should have at least 2 items"),
         ("backbones.deep.depth", 4, "backbones.deep: depth 4 is even"),
         ("backbones.deep.heads", 5, "backbones.deep: heads 5 does not divide the width 128"),
         ("evaluation.seeds", [1, 2, 3], "evaluation.seeds: Tuple should have at least 5 items"),
-        ("evaluation.seeds", [7, 7, 8, 9, 10], "evaluation: seeds repeat"),
+        ("evaluation.seeds", [7, 7, 8, 9, 10], "evaluation.seeds: 7 stands twice in [7, 7, 8, 9, 10]"),
         ("evaluation.seeds", [2, 7, 8, 9, 10], "evaluation.seeds must be fresh"),
         (
             "evaluation.middle",
@@ -93,7 +93,7 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ),
         ("switch_curves.history", "dropped", "switch_curves: ddim has no history to drop: it is no multistep solver"),
         ("switch_search.history", [], "switch_search.history: Tuple should have at least 1 item"),
-        ("switch_search.history", ["carried", "carried"], "switch_search: history repeats"),
+        ("switch_search.history", ["carried", "carried"], "switch_search.history: carried stands twice"),
         ("training.ema_decay", 1.0, "training.ema_decay: Input should be less than 1, not 1.0"),
     ],
 )

@@ -15,7 +15,15 @@ from .files import sha256_of_json, whole_file, writing
 from .provenance import versions
 
 PACKAGE = Path(__file__).parent
-SHARED_CODE = ["config.py", "files.py", "images", "pipelines/measuring.py", "pipelines/trained.py", "tables.py"]
+SHARED_CODE = [
+    "config/settings.py",
+    "config/shared.py",
+    "files.py",
+    "images",
+    "pipelines/measuring.py",
+    "pipelines/trained.py",
+    "tables.py",
+]
 
 
 def code_version(rooms: Sequence[str]) -> str:

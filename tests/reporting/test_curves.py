@@ -112,6 +112,7 @@ def test_a_curve_of_heun_has_a_point_wherever_the_timestep_falls(table):
     assert [point.k for point in curve.points] == [0, *ks, 9]
     assert len(curve.grid) == 9
     assert curve.free == (3, 3)
-    (reversed_order,) = [rival for own in curve.rivals for rival in own if rival.role == "reversed"]
-    assert reversed_order.difference.value == pytest.approx(10 - 30)  # against k = 3: two timesteps shallow, too
-    assert curve.count("reversed")["better"] == 1
+    against = curve.against("reversed")
+    assert list(against) == [3]  # two timesteps shallow, too
+    assert against[3].difference.value == pytest.approx(10 - 30)
+    assert against[3].standing == "better"

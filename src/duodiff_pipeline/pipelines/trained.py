@@ -15,7 +15,15 @@ from ..workdir import WorkDir
 if TYPE_CHECKING:
     from ..training.modules import NoiseTraining
 
-CODE = ["diffusion", "networks", "training", "pipelines/training", "pipelines/stage_training", "pipelines/early_exit"]
+CODE = [
+    "config/training.py",
+    "diffusion",
+    "networks",
+    "training",
+    "pipelines/training",
+    "pipelines/stage_training",
+    "pipelines/early_exit",
+]
 WATCHING = ("checkpoint_every_steps", "observe_every_steps")  # change nothing that is learnt
 
 

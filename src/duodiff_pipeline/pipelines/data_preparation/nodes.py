@@ -14,7 +14,7 @@ from ...images.pack import ImagePack, require_images, require_same_shape
 from ...images.split import stratified_split
 from ...workdir import WorkDir
 
-CODE = ["pipelines/data_preparation"]
+CODE = ["config/data.py", "pipelines/data_preparation"]
 SPLITS = ("train", "held_out")
 
 

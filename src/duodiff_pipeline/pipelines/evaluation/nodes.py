@@ -31,7 +31,15 @@ from .comparison import EvaluatedPlan, evaluated_plans
 
 logger = logging.getLogger(__name__)
 
-CODE = ["diffusion", "metrics", "networks", "pipelines/evaluation"]
+CODE = [
+    "config/evaluation.py",
+    "config/search.py",
+    "config/training.py",
+    "diffusion",
+    "metrics",
+    "networks",
+    "pipelines/evaluation",
+]
 EXITS = "early_exits"
 GRID = "sample grid"
 

@@ -18,7 +18,7 @@ from ...tables import load_table, save_table
 from ...workdir import WorkDir
 from ..measuring import sampling_device
 
-CODE = ["analysis", "diffusion", "networks", "pipelines/exit_statistics"]
+CODE = ["config/analysis.py", "config/training.py", "analysis", "diffusion", "networks", "pipelines/exit_statistics"]
 
 
 def collect_exits(

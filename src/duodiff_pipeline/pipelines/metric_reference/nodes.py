@@ -23,7 +23,7 @@ from ...workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
-CODE = ["diffusion", "metrics", "pipelines/metric_reference"]
+CODE = ["config/data.py", "diffusion", "metrics", "pipelines/metric_reference"]
 
 
 def train_extractor(

@@ -23,7 +23,7 @@ from ..measuring import make_meter, sampling_device
 
 logger = logging.getLogger(__name__)
 
-CODE = ["diffusion", "metrics", "networks", "pipelines/switch_curves"]
+CODE = ["config/search.py", "diffusion", "metrics", "networks", "pipelines/switch_curves"]
 SHALLOW, MIDDLE, DEEP = "shallow", "middle", "deep"
 ROLES = {
     (SHALLOW,): "shallow",

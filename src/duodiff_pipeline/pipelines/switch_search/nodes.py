@@ -16,7 +16,7 @@ from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
 from ..measuring import make_meter, sampling_device
 
-CODE = ["diffusion", "metrics", "networks", "search", "pipelines/switch_search"]
+CODE = ["config/search.py", "diffusion", "metrics", "networks", "search", "pipelines/switch_search"]
 
 
 def search_switch(

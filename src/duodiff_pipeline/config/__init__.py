@@ -1,0 +1,38 @@
+"""The typed parameters: every key of conf/*/parameters.yml, its meaning, unit and bounds.
+
+The whole tree is validated before any node runs; what is unknown or out of bounds is refused.
+"""
+
+from .analysis import ExitStatistics, LossGap, TimestepClustering
+from .data import DataPreparation, MetricReference
+from .evaluation import Evaluation
+from .parameters import Globals, Parameters
+from .search import SwitchCurves, SwitchSearch
+from .settings import Settings
+from .shared import HardwareSettings, Noise, Sampling, SolverSettings
+from .training import Backbone, EarlyExit, Stage, Training
+from .validation import validate, validate_globals
+
+__all__ = [
+    "Backbone",
+    "DataPreparation",
+    "EarlyExit",
+    "Evaluation",
+    "ExitStatistics",
+    "Globals",
+    "HardwareSettings",
+    "LossGap",
+    "MetricReference",
+    "Noise",
+    "Parameters",
+    "Sampling",
+    "Settings",
+    "SolverSettings",
+    "Stage",
+    "SwitchCurves",
+    "SwitchSearch",
+    "TimestepClustering",
+    "Training",
+    "validate",
+    "validate_globals",
+]

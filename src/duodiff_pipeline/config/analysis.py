@@ -1,0 +1,41 @@
+"""Sections of what is found out before any search."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .settings import Distinct, Settings
+from .shared import SolverSettings
+
+
+class ExitStatistics(Settings):
+    """Sampling with the adaptive denoiser to see where it exits."""
+
+    thresholds: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Distinct] = Field(
+        min_length=1, description="uncertainties at which to exit; 1 - those of AdaDiff's code, which are confidences"
+    )
+    solver: SolverSettings
+    images: int = Field(ge=8, description="images sampled for each threshold")
+    seed: int = Field(ge=0, description="key of their noise")
+
+
+class TimestepClustering(Settings):
+    """Candidate edges."""
+
+    draws: int = Field(ge=10, description="Monte-Carlo draws of the optimal-denoiser similarity")
+    nodes: int = Field(ge=4, description="timesteps of the pairwise similarity matrix")
+    node_draws: int = Field(ge=1, description="draws at every node of that matrix")
+    etas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, description="eta: largest difference that counts as equal, in the data range [-1, 1]"
+    )
+    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        min_length=1, description="alpha: mean similarity a stage must keep"
+    )
+
+
+class LossGap(Settings):
+    """The switch that errors on held-out images suggest."""
+
+    images: int = Field(ge=8, description="held-out images")
+    tolerance: float = Field(gt=0, lt=1, description="error that the shallow network may add, share of the deep one's")
+    seed: int = Field(ge=0, description="key of their noise")

@@ -1,0 +1,58 @@
+"""Sections of the data: images, and the reference they are measured against."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ..images.decoding import Crop, Decoding, Filter, Mode
+from ..images.folder import Labels
+from .settings import Settings
+
+
+class DataPreparation(Settings):
+    """Where the images come from."""
+
+    source: Literal["digits", "idx", "image_folder"] = Field(
+        description="digits: embedded in scikit-learn; idx: a folder of the MNIST family; image_folder: of image files"
+    )
+    folder: str | None = Field(
+        description="folder with the four IDX files, gzipped or not, or with image files; null for digits"
+    )
+    held_out_share: float = Field(gt=0, lt=1, description="share of images held out; IDX files bring their own split")
+    image_size: int | None = Field(ge=4, le=1024, description="image_folder: side of the images made, pixels")
+    crop: Crop | None = Field(
+        description="image_folder: centre, as null, cuts out the largest square; none refuses what is not square"
+    )
+    resize_filter: Filter | None = Field(description="image_folder: Pillow's filter; null is lanczos")
+    mode: Mode | None = Field(description="image_folder: colour, as null, makes 3 channels, grey 1")
+    labels: Labels | None = Field(
+        description="image_folder: subfolders, as null, makes each first-level one a class; none makes no classes"
+    )
+
+    @model_validator(mode="after")
+    def _keys_belong_to_source(self) -> "DataPreparation":
+        if (self.source == "digits") != (self.folder is None):
+            raise ValueError("folder is needed for the sources idx and image_folder, and only there")
+        own = ("image_size", "crop", "resize_filter", "mode", "labels")
+        foreign = [key for key in own if getattr(self, key) is not None]
+        if self.source != "image_folder" and foreign:
+            raise ValueError(f"{foreign[0]} belongs to the source image_folder, not to {self.source}")
+        if self.source == "image_folder" and self.image_size is None:
+            raise ValueError("image_size is needed for the source image_folder: the side of the images made, pixels")
+        return self
+
+    def decoding(self) -> Decoding:
+        """How files of an image_folder become images."""
+        assert self.image_size is not None
+        return Decoding(self.image_size, self.crop or "centre", self.resize_filter or "lanczos", self.mode or "colour")
+
+
+class MetricReference(Settings):
+    """The feature extractor, a classifier trained on the training split, and the floor."""
+
+    features: int = Field(ge=2, le=4096, description="D, width of the penultimate layer")
+    width: int = Field(ge=1, le=1024, description="channels of the first convolution")
+    steps: int = Field(ge=1, description="training steps")
+    batch_images: int = Field(ge=1, description="images a training step")
+    learning_rate: float = Field(gt=0, description="Adam's first learning rate; a cosine takes it to 0")
+    floor_repeats: int = Field(ge=2, description="random training subsets whose distance makes the floor")

@@ -1,0 +1,24 @@
+"""Section of the final measurement."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .settings import Distinct, Settings
+from .shared import SolverSettings
+
+
+class Evaluation(Settings):
+    """The final measurement on fresh seeds."""
+
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Distinct] = Field(
+        min_length=5, description="one seed a block of images"
+    )
+    images: int | None = Field(ge=2, description="images a block; null takes as many as are held out")
+    solver: SolverSettings
+    schedules: int = Field(ge=1, description="schedules of the search's front to evaluate")
+    exit_thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        description="AdaDiff thresholds to evaluate, uncertainties as those of exit_statistics"
+    )
+    middle: str | None = Field(description="backbone of the control of middle depth, or null")
+    grid_images: int = Field(ge=1, description="images of a sample grid")

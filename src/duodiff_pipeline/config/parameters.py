@@ -1,0 +1,113 @@
+"""The whole tree, and what its sections demand of each other."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from .analysis import ExitStatistics, LossGap, TimestepClustering
+from .data import DataPreparation, MetricReference
+from .evaluation import Evaluation
+from .search import SwitchCurves, SwitchSearch
+from .settings import Settings
+from .shared import HardwareSettings, Noise, Sampling
+from .training import Backbone, EarlyExit, Stage, Training
+
+BackboneName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+
+
+class Parameters(Settings):
+    """The whole tree."""
+
+    seed: int = Field(ge=0, lt=2**32, description="key of the split, of weights and of training")
+    hardware: HardwareSettings
+    noise: Noise
+    sampling: Sampling
+    data_preparation: DataPreparation
+    metric_reference: MetricReference
+    training: Training
+    backbones: dict[BackboneName, Backbone] = Field(min_length=2)
+    early_exit: EarlyExit
+    exit_statistics: ExitStatistics
+    timestep_clustering: TimestepClustering
+    loss_gap: LossGap
+    switch_search: SwitchSearch
+    switch_curves: SwitchCurves
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Parameters":
+        if "early_exits" in self.backbones:
+            raise ValueError("backbones: early_exits is the name of what the pipeline early_exit trains")
+        side = self.data_preparation.image_size
+        for name, backbone in self.backbones.items():
+            if side is not None and side % backbone.patch:
+                raise ValueError(
+                    f"backbones.{name}: patch {backbone.patch} does not divide data_preparation.image_size {side}"
+                )
+        stages = {name: backbone.stage for name, backbone in self.backbones.items() if backbone.stage is not None}
+        named = [
+            *((f"backbones.{name}.stage.teacher is", stage.teacher) for name, stage in stages.items()),
+            ("early_exit.backbone is", self.early_exit.backbone),
+            *(("switch_search.backbones names", name) for name in self.switch_search.backbones),
+            ("evaluation.middle is", self.evaluation.middle),
+        ]
+        for key, wanted in named:
+            if wanted is not None and wanted not in self.backbones:
+                raise ValueError(f"{key} {wanted!r}, but the backbones are {sorted(self.backbones)}")
+        if (most := len(self.switch_search.backbones)) > self.timestep_clustering.nodes:
+            raise ValueError(
+                f"timestep_clustering.nodes is {self.timestep_clustering.nodes}, too few for the {most} stages of "
+                "switch_search.backbones"
+            )
+        self._require_stages(stages)
+        counted = {
+            "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
+            "switch_search.steps": self.switch_search.steps,
+            "switch_curves.steps": self.switch_curves.steps,
+            "evaluation.solver.steps": [self.evaluation.solver.steps],
+            "timestep_clustering.nodes": [self.timestep_clustering.nodes],
+        }
+        for key, counts in counted.items():
+            if max(counts) > self.noise.timesteps:
+                raise ValueError(f"{key} is {max(counts)}, but there are only {self.noise.timesteps} timesteps")
+        if set(self.evaluation.seeds) & {self.switch_search.seed, self.exit_statistics.seed}:
+            raise ValueError(
+                "evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed"
+            )
+        return self
+
+    @property
+    def everywhere(self) -> list[str]:
+        """The backbones searched over that learn all timesteps, noise to data: the first is the shallow one."""
+        return [name for name in self.switch_search.backbones if self.backbones[name].stage is None]
+
+    @property
+    def first_stage(self) -> list[str]:
+        """The backbones that learn only the stage they serve first in."""
+        return [name for name, backbone in self.backbones.items() if backbone.stage is not None]
+
+    def _require_stages(self, stages: Mapping[str, Stage]) -> None:
+        """Raises ValueError where a backbone of one stage would have to serve elsewhere."""
+        for name, stage in stages.items():
+            if stage.edge is not None and stage.edge >= self.noise.timesteps:
+                raise ValueError(f"backbones.{name}.stage.edge is {stage.edge:g}, not below {self.noise.timesteps}")
+        if len(set(self.switch_search.backbones) - stages.keys()) < 2:
+            raise ValueError("switch_search.backbones must name two backbones that learn all timesteps")
+        everywhere: dict[str, str | None] = {
+            **{f"backbones.{name}.stage.teacher": stage.teacher for name, stage in stages.items()},
+            "early_exit.backbone": self.early_exit.backbone,
+            "evaluation.middle": self.evaluation.middle,
+        }
+        for key, wanted in everywhere.items():
+            if wanted in stages:
+                raise ValueError(f"{key} is {wanted!r}, which learns only its own stage")
+
+
+class Globals(Settings):
+    """The keys of conf/*/globals.yml."""
+
+    experiment: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="names the folder below each layer of data/"
+    )
+    duration: str = Field(description="of a whole run, told beforehand")

@@ -1,0 +1,59 @@
+"""Sections that most nodes read: noise, hardware, sampling; and a solver as parameters name it."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ..diffusion.noise import NoiseKind, NoiseSchedule
+from ..diffusion.solvers import Solver, SolverName
+from .settings import Settings
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Noise(Settings):
+    """The training noise schedule."""
+
+    kind: NoiseKind = Field(description="linear (Ho et al. 2020) or cosine (Nichol & Dhariwal 2021)")
+    timesteps: int = Field(ge=2, le=100_000, description="T, number of training timesteps")
+
+    @model_validator(mode="after")
+    def _adds_noise(self) -> "Noise":
+        _ = self.schedule().betas  # refuses a schedule that is none
+        return self
+
+    def schedule(self) -> NoiseSchedule:
+        return NoiseSchedule(self.kind, self.timesteps)
+
+
+class HardwareSettings(Settings):
+    """Where the work runs."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
+        description="Lightning's accelerator; sampling follows it"
+    )
+    devices: int = Field(ge=1, le=1, description="devices of one training")
+    precision: Precision = Field(description="Lightning's precision of training")
+    threads: int | None = Field(ge=1, description="CPU threads of PyTorch; null leaves its default")
+
+
+class Sampling(Settings):
+    """How images are generated everywhere."""
+
+    micro_batch_images: int = Field(ge=1, description="images sampled at once, part of every record")
+
+
+class SolverSettings(Settings):
+    """A solver by name and number of steps."""
+
+    name: SolverName = Field(description="which solver; with its order and kind, see diffusion.solvers.Solver")
+    steps: int = Field(ge=1, description="S, solver steps: timesteps visited")
+    eta: float = Field(default=0.0, ge=0, le=1, description="noise of ddim; 0 is deterministic")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "SolverSettings":
+        self.solver()
+        return self
+
+    def solver(self) -> Solver:
+        return Solver(self.name, self.steps, self.eta)

@@ -1,0 +1,118 @@
+"""Sections of what is trained."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..errors import InputError
+from ..networks.files import ExitVariant, StoredAs
+from ..networks.probes import ProbeName
+from ..networks.uvit import UViTConfig
+from ..training.optimisation import Optimisation
+from .settings import Settings
+
+
+class Stage(Settings):
+    """The noisy end of the timesteps, where a backbone of its own serves first."""
+
+    edge: float | None = Field(
+        gt=0, description="timestep at which it ends; null: where the loss gap of most steps suggests the switch"
+    )
+    margin: float = Field(ge=0, description="timesteps below the edge that it learns, too")
+    teacher: str | None = Field(description="backbone whose predictions it learns; null: the noise itself")
+
+    def lowest(self, suggested: Sequence[Mapping[str, Any]]) -> int:
+        """The first timestep that belongs to it, margin included; suggested: the switches of the loss gap.
+
+        Raises InputError where the loss gap suggests no switch.
+        """
+        edge = self.edge
+        if edge is None:
+            found = max(suggested, key=lambda switch: int(switch["steps"]))
+            if not 0 < found["k"] < found["steps"]:
+                where = "at once" if found["k"] == 0 else "never"
+                raise InputError(f"the loss gap says to switch {where}: set the edge of the stage to a timestep")
+            edge = float(found["timestep_edge"])
+        return max(0, math.ceil(edge - self.margin))
+
+
+class Backbone(Settings):
+    """One U-ViT and how long it is trained."""
+
+    patch: int = Field(ge=1, description="side of a patch, pixels")
+    width: int = Field(ge=1, description="D, width of a token")
+    depth: int = Field(ge=1, description="L, blocks, odd")
+    heads: int = Field(ge=1, description="attention heads")
+    steps: int = Field(ge=1, description="training steps")
+    stage: Stage | None = Field(default=None, description="where it serves; null: it learns all timesteps")
+    file: str | None = Field(default=None, description="network file to take, of the same data; null: it is trained")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> "Backbone":
+        self.architecture(self.patch, 1)
+        return self
+
+    def architecture(self, image_size: int, channels: int, **more: Any) -> UViTConfig:
+        """The U-ViT for images of that size; raises InputError where the numbers do not fit together."""
+        return UViTConfig(image_size, channels, self.patch, self.width, self.depth, self.heads, **more)
+
+
+class Training(Settings):
+    """How backbones and early exits are optimised."""
+
+    batch_images: int = Field(ge=1, description="images a step")
+    learning_rate: float = Field(gt=0, description="AdamW's peak learning rate")
+    warmup_steps: int = Field(ge=0, description="steps of linear warm-up; a cosine to 0 follows")
+    weight_decay: float = Field(ge=0, description="AdamW's weight decay")
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        description="AdamW's betas"
+    )
+    clip_norm: float = Field(gt=0, description="largest gradient norm")
+    ema_decay: float = Field(ge=0, lt=1, description="decay a step of the averaged weights")
+    predicts: Literal["noise", "image"] = Field(
+        description="what the networks' last layer puts out; the noise is derived from it"
+    )
+    min_snr_gamma: float | None = Field(
+        gt=0, description="gamma of min-SNR loss weights (arXiv 2303.09556); null weighs all timesteps alike"
+    )
+    flip: bool = Field(description="mirror images at random")
+    stored_as: StoredAs = Field(description="precision of the weights in network files; they compute in float32")
+    checkpoint_every_steps: int = Field(ge=1, description="steps between checkpoints")
+    observe_every_steps: int = Field(ge=1, description="steps between points of the loss curve and sample grids")
+
+    def optimisation(self, steps: int) -> Optimisation:
+        return Optimisation(
+            steps=steps,
+            learning_rate=self.learning_rate,
+            warmup_steps=min(self.warmup_steps, steps - 1),
+            weight_decay=self.weight_decay,
+            adam_betas=self.adam_betas,
+            clip_norm=self.clip_norm,
+            ema_decay=self.ema_decay,
+            min_snr_gamma=self.min_snr_gamma,
+        )
+
+
+class EarlyExit(Settings):
+    """AdaDiff's early exits from a backbone."""
+
+    backbone: str = Field(description="the backbone that gets early exits")
+    variant: ExitVariant = Field(
+        description="duodiff: as DuoDiff re-implemented AdaDiff, a head and a probe before every block of the frozen "
+        "backbone; authors: as AdaDiff's authors' code does it, probes after every block of a fine-tuned one, whose "
+        "own output layers are the head"
+    )
+    probe: ProbeName = Field(
+        description="linear or attention; linear says one number an image for duodiff, one a pixel for authors"
+    )
+    patience: int | None = Field(
+        ge=0, description="hits that an image passes below the middle block; null: 0 for duodiff, 1 for authors"
+    )
+    steps: int = Field(ge=1, description="training steps")
+
+    @property
+    def exit_patience(self) -> int:
+        """As given, or as the variant's own code has it."""
+        return {"duodiff": 0, "authors": 1}[self.variant] if self.patience is None else self.patience
