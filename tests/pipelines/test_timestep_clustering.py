@@ -11,7 +11,7 @@ from duodiff_pipeline.pipelines.timestep_clustering.nodes import cluster_timeste
 
 FOUND = {"threshold": 0.1, "found": True, "message": "", "k": 5, "timestep_edge": 61.5}
 NONE = {"threshold": 0.2, "found": False, "message": "none"}
-SETTINGS = TimestepClustering(draws=60, nodes=8, node_draws=8, etas=(0.03, 0.3), alphas=(0.6,))
+SETTINGS = TimestepClustering(seed=0, draws=60, nodes=8, node_draws=8, etas=(0.03, 0.3), alphas=(0.6,))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def train() -> ImagePack:
 def candidates(train, count):
     names = ["a", "b", "c", "d"][:count]
     noise = Noise(kind="cosine", timesteps=100)
-    return cluster_timesteps(train, [FOUND, NONE], SETTINGS, noise, names, 0)[0]
+    return cluster_timesteps(train, [FOUND, NONE], SETTINGS, noise, names)[0]
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

@@ -305,6 +305,8 @@ def test_runs_that_bear_no_claims_say_why_and_leave_no_file(page: Path, tmp_path
     [
         ([*TRAINED, trained(2, name="again")], "trainings of the same seed are the same training"),
         ([*TRAINED[:2], with_records(TRAINED[2], n_generated=300)], "the runs generated 300 and 599 images a block"),
+        ([*TRAINED[:2], with_records(TRAINED[2], extractor_sha256="f" * 64)], "the runs have not the same extractor"),
+        ([*TRAINED[:2], with_records(TRAINED[2], reference_sha256="f" * 64)], "the runs have not the same extractor"),
     ],
 )
 def test_claims_are_of_different_trainings_measured_alike(runs: list[PastRun], reason: str):
@@ -326,10 +328,6 @@ def test_other_runs_have_no_such_section(runs: list[PastRun]):
     assert section(runs) is None
 
 
-def test_what_else_the_seed_moved_is_said():
-    other = with_records(trained(3, tags={**FIRST.tags, "data_sha256": "e" * 64}), extractor_sha256="f" * 64)
-    moved = "The seed also decided which images were held out and the features behind FID: "
-    assert any(sentence.startswith(moved) for sentence in section([*TRAINED, other]).about)
-    assert len(section(TRAINED).about) == 2
+def test_claims_over_runs_of_different_code_say_so():
     changed = trained(3, tags={**FIRST.tags, "git_commit": "a" * 40})
     assert "\n\nThe runs were made by different code" in render_claims([*TRAINED, changed])

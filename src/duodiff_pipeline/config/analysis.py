@@ -22,6 +22,7 @@ class ExitStatistics(Settings):
 class TimestepClustering(Settings):
     """Candidate edges."""
 
+    seed: int = Field(ge=0, description="key of all draws")
     draws: int = Field(ge=10, description="Monte-Carlo draws of the optimal-denoiser similarity")
     nodes: int = Field(ge=4, description="timesteps of the pairwise similarity matrix")
     node_draws: int = Field(ge=1, description="draws at every node of that matrix")

@@ -29,6 +29,8 @@ class DataPreparation(Settings):
         description="image_folder: subfolders, as null, makes each first-level one a class; none makes no classes"
     )
 
+    seed: int = Field(ge=0, lt=2**32, description="digits, image_folder: key of the split")
+
     @model_validator(mode="after")
     def _keys_belong_to_source(self) -> "DataPreparation":
         if (self.source == "digits") != (self.folder is None):
@@ -55,4 +57,5 @@ class MetricReference(Settings):
     steps: int = Field(ge=1, description="training steps")
     batch_images: int = Field(ge=1, description="images a training step")
     learning_rate: float = Field(gt=0, description="Adam's first learning rate; a cosine takes it to 0")
+    seed: int = Field(ge=0, lt=2**32, description="key of its training, and of the floor's subsets")
     floor_repeats: int = Field(ge=2, description="random training subsets whose distance makes the floor")

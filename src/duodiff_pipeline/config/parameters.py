@@ -19,7 +19,7 @@ BackboneName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 class Parameters(Settings):
     """The whole tree."""
 
-    seed: int = Field(ge=0, lt=2**32, description="key of the split, of weights and of training")
+    seed: int = Field(ge=0, lt=2**32, description="key of the initial weights and of the training of every network")
     hardware: HardwareSettings
     noise: Noise
     sampling: Sampling

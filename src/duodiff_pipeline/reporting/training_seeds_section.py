@@ -64,15 +64,18 @@ def _training(run: PastRun) -> Training:
 
 
 def _images(runs: Sequence[PastRun]) -> int:
-    """Generated in each block; raises ValueError where the runs differ in it."""
-    counts = {record.n_generated for run in runs for record in run.records if record.name == FIRST_METRIC}
+    """Generated in each block; raises ValueError where the runs were not measured alike."""
+    records = [record for run in runs for record in run.records if record.name == FIRST_METRIC]
+    counts = {record.n_generated for record in records}
+    if len({(record.extractor_sha256, record.reference_sha256) for record in records}) != 1:
+        raise ValueError("the runs have not the same extractor and reference, and each gives FID a scale of its own")
     if len(counts) != 1:
         raise ValueError(f"the runs generated {listed(sorted(counts))} images a block, and FID depends on their number")
     return counts.pop()
 
 
 def _about(runs: Sequence[PastRun], seeds: Sequence[int], blocks: int, images: int) -> list[str]:
-    found = [
+    return [
         f"Of {counted(len(runs), 'training')}, with the seeds {listed(seeds)}; each was measured in {blocks} seed "
         f"blocks of {counted(images, 'generated image')}. A difference is the FID of what is named first minus that of "
         f"what it is held against, with its {CONFIDENCE:.0%} interval: in one training paired over the seed blocks, "
@@ -82,15 +85,6 @@ def _about(runs: Sequence[PastRun], seeds: Sequence[int], blocks: int, images: i
         "one can be expected to miss. All trainings were sampled from the same noise: what other noise would give is "
         "in the intervals of the single trainings alone.",
     ]
-    features = {r.extractor_sha256 for run in runs for r in run.records if r.name == FIRST_METRIC}
-    moved = ["which images were held out"] if len({run.tags.get("data_sha256") for run in runs}) > 1 else []
-    moved += ["the features behind FID"] if len(features) > 1 else []
-    if moved:
-        found.append(
-            f"The seed also decided {listed(moved)}: within one training all is measured alike, but the scale of FID "
-            "is not the same in all."
-        )
-    return found
 
 
 def _table(of_curve: CurveClaims, seeds: Sequence[int]) -> dict[str, Any]:

@@ -18,13 +18,13 @@ CODE = ["config/data.py", "pipelines/data_preparation"]
 SPLITS = ("train", "held_out")
 
 
-def prepare_images(settings: DataPreparation, seed: int, work_folder: Path) -> tuple[ImagePack, ImagePack]:
+def prepare_images(settings: DataPreparation, work_folder: Path) -> tuple[ImagePack, ImagePack]:
     """The training and the held-out pack."""
     if settings.source == "image_folder":
-        return _folder_packs(settings, seed, work_folder)
+        return _folder_packs(settings, work_folder)
     if settings.source == "digits":
         images, labels = read_digits()
-        indices = stratified_split(labels, settings.held_out_share, seed)
+        indices = stratified_split(labels, settings.held_out_share, settings.seed)
         splits = {split: (images[chosen], labels[chosen]) for split, chosen in zip(SPLITS, indices, strict=True)}
         transform = "levels 0..16 spread over 0..255"
     else:
@@ -38,17 +38,17 @@ def prepare_images(settings: DataPreparation, seed: int, work_folder: Path) -> t
     return train, held_out
 
 
-def _folder_packs(settings: DataPreparation, seed: int, work_folder: Path) -> tuple[ImagePack, ImagePack]:
+def _folder_packs(settings: DataPreparation, work_folder: Path) -> tuple[ImagePack, ImagePack]:
     """Decoding many files takes minutes, so the packs are kept until a file or what makes them changes."""
     decoding = settings.decoding()
     found = find_images(Path(settings.folder or "").expanduser(), settings.labels or "subfolders")
-    indices = stratified_split(found.labels, settings.held_out_share, seed)
+    indices = stratified_split(found.labels, settings.held_out_share, settings.seed)
     require_sizes(found.paths, decoding)
     parameters = {
         **asdict(decoding),
         "classes": found.classes,
         "held_out_share": settings.held_out_share,
-        "seed": seed,
+        "seed": settings.seed,
     }
     work = WorkDir(work_folder, "data_preparation", parameters, {"files": found.sha256}, CODE)
     classes = f"{len(found.classes)} classes by subfolder" if found.classes else "no classes"

@@ -9,7 +9,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 prepare_images,
-                ["params:data_preparation", "params:seed", "work_folder"],
+                ["params:data_preparation", "work_folder"],
                 ["train_images", "held_out_images"],
             )
         ]

@@ -31,7 +31,6 @@ def train_extractor(
     held_out: ImagePack,
     settings: MetricReference,
     hardware: HardwareSettings,
-    seed: int,
     work_folder: Path,
 ) -> tuple[FeatureClassifier, dict[str, Any]]:
     """A classifier of the training images, and its accuracy on the held-out ones.
@@ -48,12 +47,12 @@ def train_extractor(
         turns = QuarterTurns(pack.images)
         return (pack.images, pack.labels) if config.learns == "classes" else (turns, turns.labels)
 
-    parameters = {**settings.model_dump(), "threads": hardware.threads, "seed": seed}
+    parameters = {**settings.model_dump(), "threads": hardware.threads}
     work = WorkDir(work_folder, "metric_reference", parameters, {"train": train.sha256}, CODE)
 
     def fit(path: Path) -> None:
         rate, batch = settings.learning_rate, settings.batch_images
-        train_classifier(*examples(train), config, settings.steps, batch, rate, seed).save(path)
+        train_classifier(*examples(train), config, settings.steps, batch, rate, settings.seed).save(path)
 
     extractor = FeatureClassifier.load(work.keep("extractor.safetensors", fit))
     measured = accuracy(extractor, *examples(held_out), FEATURE_BATCH_IMAGES)
@@ -76,7 +75,6 @@ def measure_floor(
     reference: ReferenceStatistics,
     settings: MetricReference,
     images: int | None,
-    seed: int,
 ) -> dict[str, Any]:
     """FID and KID of as many real training images as a block of the evaluation has (or all, where there are fewer)."""
     features = extract_features(extractor, train.images, FEATURE_BATCH_IMAGES)
@@ -90,7 +88,7 @@ def measure_floor(
         return kernel_distance(KernelSample.from_features(drawn), held_out_sample)
 
     def measured(distance: Callable[[NDArray[np.floating]], float]) -> dict[str, Any]:
-        found = floor(features, distance, n, settings.floor_repeats, seed)
+        found = floor(features, distance, n, settings.floor_repeats, settings.seed)
         return {**asdict(found), "mean": found.mean, "spread": found.spread}
 
     return {"fid": measured(fid), "kid": measured(kid)}

@@ -5,12 +5,11 @@ from .nodes import measure_floor, reference_statistics, train_extractor
 
 def create_pipeline() -> Pipeline:
     """Packs to extractor, reference statistics and floor."""
-    settings = ["params:metric_reference", "params:seed"]
     return Pipeline(
         [
             Node(
                 train_extractor,
-                ["train_images", "held_out_images", settings[0], "params:hardware", settings[1], "work_folder"],
+                ["train_images", "held_out_images", "params:metric_reference", "params:hardware", "work_folder"],
                 ["extractor", "extractor_accuracy"],
             ),
             Node(reference_statistics, ["extractor", "held_out_images"], "reference"),
@@ -21,9 +20,8 @@ def create_pipeline() -> Pipeline:
                     "train_images",
                     "held_out_images",
                     "reference",
-                    settings[0],
+                    "params:metric_reference",
                     "params:evaluation.images",
-                    settings[1],
                 ],
                 "floor",
             ),

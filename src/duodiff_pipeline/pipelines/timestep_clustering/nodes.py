@@ -28,7 +28,6 @@ def cluster_timesteps(
     settings: TimestepClustering,
     noise: Noise,
     backbones: Sequence[str],
-    seed: int,
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """Candidate edges, each with the method and hyper-parameters that gave it, and the similarity curves.
 
@@ -44,8 +43,8 @@ def cluster_timesteps(
 
     pixels = from_uint8(train.images).flatten(1).double().numpy()
     denoiser = OptimalDenoiser(pixels, schedule)
-    differences = denoiser_differences(denoiser, settings.draws, seed)
-    predictions = node_predictions(denoiser, settings.nodes, min(settings.draws, settings.node_draws), seed)
+    differences = denoiser_differences(denoiser, settings.draws, settings.seed)
+    predictions = node_predictions(denoiser, settings.nodes, min(settings.draws, settings.node_draws), settings.seed)
     for eta in settings.etas:
         similarity = predictions.similarity(eta)
         for n in stage_counts:

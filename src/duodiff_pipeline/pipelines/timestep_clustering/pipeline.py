@@ -5,7 +5,7 @@ from .nodes import cluster_timesteps
 
 def create_pipeline() -> Pipeline:
     """Training images and change points to candidate edges."""
-    settings = ["params:timestep_clustering", "params:noise", "params:switch_search.backbones", "params:seed"]
+    settings = ["params:timestep_clustering", "params:noise", "params:switch_search.backbones"]
     return Pipeline(
         [
             Node(
