@@ -1,6 +1,7 @@
 """Sampling: a denoiser and a solver turn noise into images, micro-batch by micro-batch."""
 
 import time
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from .denoiser import Denoiser
 from .noise import NoiseSchedule
 from .random import image_noise
 from .solvers import Solver
+from .starts import Evaluation, SharedStarts, State
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,16 @@ def sample(
     seed: int,
     micro_batch_images: int,
     device: torch.device | str = "cpu",
+    starts: SharedStarts | None = None,
+    served_by: Sequence[Hashable] = (),
 ) -> Samples:
     """Generate the images with the given indices (a range of step 1).
 
     Image i always stands in the same, always full micro-batch i // micro_batch_images: images are bit-identical for
     any range that holds them and for any sharding, adaptive denoisers included.
+
+    starts: what earlier runs left, to go on from; served_by: of each evaluation, its stage and what identifies the
+    network that serves it. Of evaluations that are not made again the trace has the seconds they once took.
 
     Raises InputError where the range is empty or strided.
     """
@@ -69,7 +76,9 @@ def sample(
     size = micro_batch_images
     batches = range(image_indices.start // size, (image_indices.stop - 1) // size + 1)
     pieces = [
-        _sample_micro_batch(denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device)
+        _sample_micro_batch(
+            denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device, starts, served_by
+        )
         for b in batches
     ]
     first = batches.start * size
@@ -93,25 +102,31 @@ def _sample_micro_batch(
     indices: range,
     seed: int,
     device: torch.device | str,
+    starts: SharedStarts | None,
+    served_by: Sequence[Hashable],
 ) -> Samples:
-    run = solver.start(noise)
-    x = image_noise(seed, indices, shape_chw, 0).to(device)
-    predictions, seconds = [], []
-    for i, timestep in enumerate(run.grid):
+    of = (solver, noise, shape_chw, indices, seed, str(device))
+    state = starts.recall(of, served_by) if starts else None
+    if state is None:
+        state = State(image_noise(seed, indices, shape_chw, 0).to(device), solver.start(noise), ())
+    run = state.run
+    for i in range(len(state.evaluations), len(run.grid)):
         step_noise = image_noise(seed, indices, shape_chw, i + 1).to(device) if run.stochastic else None
         started = _clock(device)
-        prediction = denoiser.predict(x, timestep)
-        x = run.step(prediction.eps, i, x, step_noise, prediction.stage)
-        seconds.append(_clock(device) - started)
-        predictions.append(prediction)
+        prediction = denoiser.predict(state.x, run.grid[i])
+        x = run.step(prediction.eps, i, state.x, step_noise, prediction.stage)
+        made = Evaluation(prediction.stage, prediction.exit_depth, prediction.macs, _clock(device) - started)
+        state = State(x, run, (*state.evaluations, made))
+        if starts:
+            starts.keep(of, served_by, state)
     trace = Trace(
         timesteps=np.array(run.grid),
-        stages=np.array([p.stage for p in predictions]),
-        exit_depth=torch.stack([p.exit_depth for p in predictions]).cpu().numpy(),
-        macs=torch.stack([p.macs for p in predictions]).cpu().numpy(),
-        seconds=np.array(seconds),
+        stages=np.array([e.stage for e in state.evaluations]),
+        exit_depth=torch.stack([e.exit_depth for e in state.evaluations]).cpu().numpy(),
+        macs=torch.stack([e.macs for e in state.evaluations]).cpu().numpy(),
+        seconds=np.array([e.seconds for e in state.evaluations]),
     )
-    return Samples(x.float().cpu(), trace)
+    return Samples(state.x.float().cpu(), trace)
 
 
 def _clock(device: torch.device | str) -> float:

@@ -190,6 +190,12 @@ class SolverRun:
     def stochastic(self) -> bool:
         return self.eta > 0
 
+    @property
+    def history_bytes(self) -> int:
+        """Of earlier predictions and samples that it holds, its tables included."""
+        held = (value if isinstance(value, list) else [value] for value in vars(self._scheduler).values())
+        return sum(one.nbytes for some in held for one in some if isinstance(one, Tensor))
+
     def step(self, eps: Tensor, evaluation: int, x: Tensor, noise: Tensor | None, stage: int = 0) -> Tensor:
         """x after evaluation i, from the noise eps predicted there; all (N, C, H, W).
 

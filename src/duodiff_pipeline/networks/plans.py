@@ -125,6 +125,11 @@ class NetworkBank:
         assert isinstance(self.exits.module, EarlyExits | SharedExits)
         return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold, plan.exit_patience)
 
+    def served_by(self, plan: SamplingPlan) -> tuple[tuple[int, str], ...]:
+        """Of each evaluation, the stage, and the sha256 of the network that serves it."""
+        stages = (plan.schedule.stage(n) for n in plan.grid)
+        return tuple((stage, self.backbones[plan.schedule.serves[stage]].sha256) for stage in stages)
+
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""
         return sum(self.network(name).macs for name in plan.schedule.assignment(plan.grid)) / 1e9

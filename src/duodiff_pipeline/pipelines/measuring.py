@@ -13,6 +13,8 @@ from ..networks.files import StoredNetwork
 
 Device = Literal["cpu", "cuda", "mps"]
 
+STARTS_BYTES = 2**30  # of sampled states that plans with the same start share
+
 
 def sampling_device(hardware: HardwareSettings, *networks: StoredNetwork) -> Device:
     """The device that Lightning's accelerator of that name stands for; the networks are moved there."""

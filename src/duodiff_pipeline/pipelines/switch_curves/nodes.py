@@ -11,6 +11,7 @@ import pandas as pd
 from ...config import Evaluation, HardwareSettings, Noise, Sampling, SwitchCurves
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.stages import StageSchedule
+from ...diffusion.starts import SharedStarts
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
 from ...metrics.reference import ReferenceStatistics
@@ -19,7 +20,7 @@ from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...reporting.curves import measured_with
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import STARTS_BYTES, make_meter, sampling_device
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +69,13 @@ def measure_curves(
     wanted = [(_key(plan, seed), plan, seed) for seed in evaluation.seeds for plan in plans]
     gmacs = {plan.name: bank.static_gmacs(plan) for plan in plans}
     to_do = {key: gmacs[plan.name] for key, plan, _ in wanted if not work.remembers(key)}
+    starts = SharedStarts(STARTS_BYTES)
     done, rows = 0.0, []
     started = told = time.monotonic()
     for key, plan, seed in wanted:
 
         def measure(plan: SamplingPlan = plan, seed: int = seed) -> float:
-            return meter.measure(bank.denoiser(plan), plan.solver, seed).fid
+            return meter.measure(bank.denoiser(plan), plan.solver, seed, starts, bank.served_by(plan)).fid
 
         rows.append(
             {

@@ -8,13 +8,14 @@ import pandas as pd
 
 from ... import tracking
 from ...config import HardwareSettings, Noise, Sampling, SwitchSearch
+from ...diffusion.starts import SharedStarts
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
 from ...metrics.reference import ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import STARTS_BYTES, make_meter, sampling_device
 
 CODE = ["config/search.py", "diffusion", "metrics", "networks", "search", "pipelines/switch_search"]
 
@@ -60,8 +61,10 @@ def search_switch(
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
     work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE)
 
+    starts = SharedStarts(STARTS_BYTES)
+
     def measure(plan: SamplingPlan) -> dict[str, float]:
-        measured = meter.measure(bank.denoiser(plan), plan.solver, settings.seed)
+        measured = meter.measure(bank.denoiser(plan), plan.solver, settings.seed, starts, bank.served_by(plan))
         return {"fid": measured.fid, "gmacs": measured.trace.gmacs_per_image}
 
     def evaluate(trial: Trial) -> tuple[float, float]:
