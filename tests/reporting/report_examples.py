@@ -317,9 +317,12 @@ def loss_gap() -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     return table, [{"solver": "ddim", "steps": 10, "k": 2, "k_low": 1, "k_high": 4, **edges}]
 
 
+TRAINED_WITH = {"seed": 0, "hardware": {"threads": 1}}
+
+
 def networks() -> dict[str, StoredNetwork]:
     """Untrained ones of the shapes in `parameters`, but for their width."""
-    header = {"timestep_range": (0, 1000), "training": {}, "weights": "ema", "data_sha256": "ab" * 32}
+    header = {"timestep_range": (0, 1000), "training": TRAINED_WITH, "weights": "ema", "data_sha256": "ab" * 32}
     stored = {}
     for name, depth in {"deep": 9, "middle": 5, "shallow": 3}.items():
         config = UViTConfig(8, 1, 4, 16, depth, 2)
@@ -329,7 +332,10 @@ def networks() -> dict[str, StoredNetwork]:
     deep = stored["deep"].module
     exits = EarlyExits(deep.config)
     exits.init_weights(deep, torch.Generator().manual_seed(0))
-    stored["early_exits"] = StoredNetwork(exits, NetworkHeader("early_exits", asdict(deep.config), step=1000, **header))
+    stored["early_exits"] = StoredNetwork(
+        exits,
+        NetworkHeader("early_exits", asdict(deep.config), step=1000, backbone_sha256=stored["deep"].sha256, **header),
+    )
     return stored
 
 

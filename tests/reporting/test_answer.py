@@ -69,6 +69,16 @@ def test_networks_stand_with_their_identity(page):
     assert stored["deep"].parameters / 1e6 == pytest.approx(float(row(page, "deep")[2].split()[0]), rel=1e-2)
 
 
+def test_commands_train_every_network_again_with_its_own_seed_and_threads(page):
+    assert (
+        "    kedro run --pipelines data_preparation\n    kedro run --nodes deep.train --params hardware.threads=1\n"
+        in page
+    )
+    assert "    kedro run --pipelines early_exit --params hardware.threads=1\n" in page
+    taken = answer_data(training_seconds={**answer_data().training_seconds, "deep": None})
+    assert "deep.train" not in render_answer(findings(), taken)
+
+
 def test_suggestions_are_bold_where_they_meet_the_range_of_free_switches(page):
     assert row(page, "loss gap") == ["loss gap", "**2 (1 to 4)**"]
     assert row(page, "measured: the last switch that is free")[1] == "4"

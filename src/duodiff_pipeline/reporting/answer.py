@@ -102,6 +102,7 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         record=record,
         claims=_claims(findings, data, suggested),
         networks=[_network_row(name, network, data) for name, network in data.networks.items()],
+        training_commands=_training_commands(data),
         baseline=findings.baseline.name,
         baseline_fid=record_text(record),
         floor=spread_text(findings.floor.mean, findings.floor.spread),
@@ -189,6 +190,22 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
         "stored_as": header.stored_as,
         "sha256": network.sha256,
     }
+
+
+def _training_commands(data: AnswerData) -> list[str]:
+    """What trains every network again that the pipeline trained, with the seed and the threads in its header."""
+    report = data.report
+    commands = [run_command(report.environment, report.runtime_params, ["--pipelines", "data_preparation"])]
+    for name, network in data.networks.items():
+        if data.training_seconds[name] is None:
+            continue
+        training = network.header.training
+        made_with = {"seed": training["seed"], "hardware.threads": training["hardware"]["threads"]}
+        now = {"seed": report.parameters.seed, "hardware.threads": report.parameters.hardware.threads}
+        other = {key: value for key, value in made_with.items() if value != now[key]}
+        part = ["--pipelines", "early_exit"] if network.header.backbone_sha256 else ["--nodes", f"{name}.train"]
+        commands.append(run_command(report.environment, {**report.runtime_params, **other}, part))
+    return commands
 
 
 def _what(network: StoredNetwork) -> str:

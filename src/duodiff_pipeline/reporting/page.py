@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -106,11 +106,12 @@ def full_depth(parameters: Parameters) -> int:
     return parameters.backbones[parameters.early_exit.backbone].depth
 
 
-def run_command(environment: str, runtime_params: Mapping[str, Any]) -> str:
-    """What the whole experiment is run with again."""
+def run_command(environment: str, runtime_params: Mapping[str, Any], part: Sequence[str] = ()) -> str:
+    """What the experiment is run with again; part: words that choose a part of it."""
     words = ["kedro", "run"]
     if environment != "base":
         words += ["--env", environment]
+    words += part
     if runtime_params:
         shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in runtime_params.items()}
         words += ["--params", ",".join(f"{key}={value}" for key, value in shown.items())]
