@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import pandas as pd
 import pytest
 from curve_examples import OWN, SOLVER, STEPS, curves_table
 
@@ -63,6 +64,23 @@ def test_what_a_training_did_not_measure_is_said_and_not_claimed():
     everywhere = claims([training(seed) for seed in range(3)])
     assert everywhere.missing == ()
     assert len(everywhere.claims) == 8
+
+
+def test_a_network_in_the_shallow_ones_place_is_claimed_better_switch_by_switch():
+    def with_specialised(seed: int) -> Training:
+        table = curves_table(0.1 * seed)
+        duodiff = table[(table["role"] == "duodiff") & (table["k"] < STEPS - 1)]  # it serves no further
+        better = duodiff.assign(role="specialised", plan="specialised " + duodiff["plan"], fid=duodiff["fid"] - 0.3)
+        curves = switch_curves(pd.concat([table, better], ignore_index=True), NoiseSchedule())
+        return Training(seed, curves, {(SOLVER, STEPS): 2})
+
+    found = [c for c in claims([with_specialised(seed) for seed in range(3)]).claims if c.other.startswith("special")]
+    assert {c.other for c in found} == {"specialised in the shallow one's place"}
+    assert [(c.plan, c.expected, c.at) for c in found] == [
+        ("DuoDiff", "worse", f"k = {k}") for k in range(1, STEPS - 1)
+    ]
+    assert values(found[0]) == pytest.approx([0.3, 0.3, 0.3])
+    assert {c.verdict for c in found} == {"holds"}
 
 
 def test_intervals_in_one_training_and_over_trainings_written_out():

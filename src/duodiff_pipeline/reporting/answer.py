@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..networks.early_exit import EarlyExits
 from ..networks.files import StoredNetwork
 from ..networks.uvit import UViT
-from .curves import SwitchCurve, controls, measured_with, switch_curves
+from .curves import SwitchCurve, controls, measured_with, rival_name, switch_curves
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
 from .findings import Findings, Standing, standing
 from .measured import MeasuredPlan
@@ -23,8 +23,6 @@ from .statements import exit_speeds, exits, headline, reasons
 from .switches import SwitchRange, suggested_switches
 from .template import render
 from .wording import change_text, counted, listed, number, percent, record_text, speed_up_text, spread_text
-
-RIVALS = {"deep": "deep with fewer steps", "middle": "the middle network alone", "reversed": "the order reversed"}
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,9 @@ class AnswerData:
         return switch_curves(self.curve_table, self.noise)
 
     @property
-    def rivals(self) -> dict[str, str]:
-        """What stands against the switches, by role."""
-        return {**RIVALS, **{name: f"{name} in the shallow one's place" for name in self.report.parameters.first_stage}}
+    def roles(self) -> list[str]:
+        """Of what stands against the switches of any curve."""
+        return list(dict.fromkeys(role for curve in self.curves for role in curve.roles))
 
     def loss_gap_of(self, curve: SwitchCurve) -> Mapping[str, Any]:
         return next(s for s in self.loss_gap_switches if (s["solver"], s["steps"]) == (curve.solver, curve.steps))
@@ -112,9 +110,9 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         shallow_difference=change_text(findings.shallow.difference),
         exits_said=exits(exit_summary(report.exit_table, full_depth(report.parameters))),
         suggested=suggested,
-        curves=[_curve_rows(curve, list(data.rivals)) for curve in data.curves],
+        curves=[_curve_rows(curve, data.roles) for curve in data.curves],
         history=report.parameters.switch_curves.history,
-        rivals=data.rivals,
+        rivals=[rival_name(role) for role in data.roles],
         agreement=_agreement(data, suggested),
         tolerance=percent(report.parameters.loss_gap.tolerance),
         correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
@@ -147,9 +145,9 @@ def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRang
         free = f"No switch up to k = {low} is credibly worse" if low else "The first switch is credibly worse already"
         beyond = f"; beyond k = {high} every one is" if high < len(curve.grid) else ""
         claims.append((f"A shallow start costs no quality, {_named(curve)}", f"{free}{beyond}."))
-        for role, rival in data.rivals.items():
+        for role in curve.roles:
             if said := _tally(curve, role):
-                claims.append((f"DuoDiff against {rival} at its cost, {_named(curve)}", said))
+                claims.append((f"DuoDiff against {rival_name(role)}, {_named(curve)}", said))
     return claims
 
 

@@ -20,6 +20,13 @@ from ..files import sha256_of_json
 from ..metrics.intervals import Interval, block_interval, paired_difference
 from .findings import Standing, standing
 
+AT_ITS_COST = {"deep": "deep at its cost", "middle": "middle at its cost", "reversed": "the order reversed"}
+
+
+def rival_name(role: str) -> str:
+    """What stands against a switch; a role that is none of the controls names who serves in the shallow one's place."""
+    return AT_ITS_COST.get(role, f"{role} in the shallow one's place")
+
 
 @dataclass(frozen=True)
 class CurvePoint:
@@ -95,6 +102,12 @@ class SwitchCurve:
             for rival in own
             if rival.role == role
         }
+
+    @property
+    def roles(self) -> list[str]:
+        """Of all rivals, the controls first."""
+        found = {rival.role for own in self.rivals for rival in own}
+        return [*(role for role in AT_ITS_COST if role in found), *sorted(found - AT_ITS_COST.keys())]
 
     def rank_correlation(self, excess_k: Sequence[float]) -> float:
         """Spearman's, between FID and the excess error of every switch."""

@@ -12,13 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from ..metrics.intervals import MIN_TRAININGS, Interval, paired_difference, training_interval
-from .curves import SwitchCurve
+from .curves import AT_ITS_COST, SwitchCurve, rival_name
 from .findings import standing
 from .wording import listed
 
 Verdict = Literal["holds", "contradicted", "open"]
-
-RIVALS = {"deep": "deep at its cost", "middle": "middle at its cost", "reversed": "the order reversed"}
 
 
 @dataclass(frozen=True)
@@ -105,9 +103,14 @@ def _claims(trainings: Sequence[Training], curves: Sequence[SwitchCurve]) -> Cur
     suggested = tuple(training.suggested[first.solver, first.steps] for training in trainings)
     shallow = tuple(curve.against_deep(curve.ks[-1]) for curve in curves)
     claims, missing = [Claim("shallow", "worse", "deep", "as many steps", shallow)], []
-    for role, other in RIVALS.items():
-        reached = first.against(role)
+    for role in first.roles:
+        reached, other = first.against(role), rival_name(role)
         switches = [k for k in first.ks[1:-1] if k in reached]
+        if role not in AT_ITS_COST:
+            for k in switches:
+                own = tuple(_against(curve, role, [k]) for curve in curves)
+                claims.append(Claim("DuoDiff", "worse", other, f"k = {k}", own))
+            continue
         if not switches:
             continue
         mean = tuple(_against(curve, role, switches) for curve in curves)
