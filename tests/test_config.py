@@ -22,7 +22,7 @@ def _parameters(env: str) -> dict[str, Any]:
     ]
 
 
-@pytest.mark.parametrize("env", ["base", "test", "fashion_mnist"])
+@pytest.mark.parametrize("env", ["base", "test", "fashion_mnist", "fashion_stages"])
 def test_every_environment_is_valid(env: str) -> None:
     assert validate(_parameters(env)).early_exit.backbone in validate(_parameters(env)).backbones
 
@@ -197,7 +197,9 @@ STAGE = {"edge": 500.0, "margin": 50.0, "teacher": None}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"edge": 1000.0}, "backbones.early.stage.edge is 1000, not below 1000"),
+        ({"edge": 999.5}, "backbones.early.stage.edge is 999.5, beyond 999"),
+        ({"margin": 500.0}, "backbones.early.stage: a margin of 500 below timestep 500 leaves none out"),
+        ({"margine": 5.0}, "backbones.early.stage.margine: unknown parameter; here stand edge, margin, teacher"),
         ({"edge": -1.0}, "backbones.early.stage.edge: "),
         ({"teacher": "early"}, "backbones.early.stage.teacher is 'early', which learns only its own stage"),
         ({"teacher": "nobody"}, "backbones.early.stage.teacher is 'nobody', but the backbones are"),
@@ -207,6 +209,23 @@ def test_a_stage_that_cannot_be_is_refused(changes: dict[str, Any], message: str
     raw = deepcopy(_parameters("base"))
     raw["backbones"]["early"] = {**raw["backbones"]["shallow"], "stage": {**STAGE, **changes}}
     with pytest.raises(InputError, match=re.escape(message)):
+        validate(raw)
+
+
+@pytest.mark.parametrize("name", ["shallow", "middle", "deep", "duodiff", "reversed"])
+def test_a_backbone_of_one_stage_has_a_name_of_its_own(name: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"][name] = {**raw["backbones"]["shallow"], "stage": STAGE}
+    with pytest.raises(InputError, match=f"backbones.{name} has a stage, so it needs a name of its own"):
+        validate(raw)
+
+
+def test_a_network_of_one_stage_from_a_file_says_where_that_ends() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"]["early"] = {**raw["backbones"]["shallow"], "file": "early.safetensors"}
+    validate(raw)
+    raw["backbones"]["early"]["stage"] = {**STAGE, "edge": None}
+    with pytest.raises(InputError, match="the stage of a network from a file needs its edge"):
         validate(raw)
 
 
@@ -231,7 +250,7 @@ def test_two_backbones_of_the_search_learn_all_timesteps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "lowest"), [({}, 450), ({"margin": 49.5}, 451), ({"margin": 600.0}, 0), ({"edge": None}, 699)]
+    ("stage", "lowest"), [({}, 450), ({"margin": 49.5}, 451), ({"margin": 499.5}, 1), ({"edge": None}, 699)]
 )
 def test_a_stage_begins_a_margin_below_its_edge(stage: dict[str, Any], lowest: int) -> None:
     suggested = [
@@ -241,7 +260,19 @@ def test_a_stage_begins_a_margin_below_its_edge(stage: dict[str, Any], lowest: i
     assert Stage(**{**STAGE, **stage}).lowest(suggested) == lowest
 
 
-@pytest.mark.parametrize(("k", "when"), [(0, "at once"), (10, "never")])
-def test_a_loss_gap_without_a_switch_makes_no_stage(k: int, when: str) -> None:
-    with pytest.raises(InputError, match=f"to switch {when}: set the edge of the stage to a timestep"):
-        Stage(**{**STAGE, "edge": None}).lowest([{"steps": 10, "k": k, "timestep_edge": 0.0}])
+def test_a_suggested_stage_counts_evaluations_of_which_heun_makes_two_a_step() -> None:
+    suggested = [{"steps": 10, "k": 13, "timestep_edge": 300.0}]
+    assert Stage(**{**STAGE, "edge": None}).lowest(suggested) == 250
+
+
+@pytest.mark.parametrize(
+    ("k", "edge", "reason"),
+    [
+        (0, 1000.0, "to switch at once: set the edge of the stage to a timestep"),
+        (10, 0.0, "to switch never: set the edge of the stage to a timestep"),
+        (9, 40.0, "a margin of 50 below timestep 40 leaves none out"),
+    ],
+)
+def test_a_loss_gap_without_a_switch_makes_no_stage(k: int, edge: float, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        Stage(**{**STAGE, "edge": None}).lowest([{"steps": 10, "k": k, "timestep_edge": edge}])

@@ -13,6 +13,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from .config import validate
 from .datasets.files import FileDataset
 
 PROJECT = Path(__file__).parents[2]
@@ -27,11 +28,13 @@ def make_stages(project: Path) -> dict[str, Any]:
     with KedroSession.create(project, env="base") as session:
         assert isinstance(session, KedroSession)
         context = session.load_context()
-        catalog, source = context.catalog, getattr(context.params["data_preparation"], "folder", None)
+        catalog, parameters = context.catalog, validate(context.config_loader["parameters"])
         made = {name: pipeline for name, pipeline in pipelines.items() if name != "__default__" and pipeline.nodes}
         stages = {name: _stage(name, pipeline, catalog) for name, pipeline in made.items()}
-    if source is not None:
-        stages["data_preparation"]["deps"].append(source)
+    if parameters.data_preparation.folder is not None:
+        stages["data_preparation"]["deps"].append(parameters.data_preparation.folder)
+    if taken := [backbone.file for backbone in parameters.backbones.values() if backbone.file is not None]:
+        stages["training"]["deps"] += taken
     return {"stages": stages}
 
 

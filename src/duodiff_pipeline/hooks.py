@@ -16,7 +16,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from . import past_runs, pipeline_registry, tracking
-from .config import validate, validate_globals
+from .config import Parameters, validate, validate_globals
 from .datasets.files import FileDataset
 from .errors import InputError
 from .files import sha256_of_json
@@ -40,7 +40,7 @@ class ExperimentHooks:
         parameters = validate(self.raw)
         globals_ = validate_globals(context.config_loader["globals"])
         self.experiment, self.duration = globals_.experiment, globals_.duration
-        self.lineage = Lineage(parameters)
+        self.parameters, self.lineage = parameters, Lineage(parameters)
         if parameters.hardware.threads is not None:
             torch.set_num_threads(parameters.hardware.threads)
         pipeline_registry.use_parameters(self.raw)
@@ -56,6 +56,7 @@ class ExperimentHooks:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
         _require_inputs(pipeline, catalog)
+        _require_backbones(pipeline, self.parameters)
         self.lock = ExperimentLock(self.project, self.experiment)
         self.lock.acquire()
         self.nodes = {node.name: i for i, node in enumerate(pipeline.nodes, start=1)}
@@ -131,6 +132,14 @@ def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> N
             else:
                 way_out = f"does not exist: run the pipeline that makes {name} first"
             raise InputError(f"{dataset.path} {way_out}")
+
+
+def _require_backbones(pipeline: Pipeline, parameters: Parameters) -> None:
+    """Raises InputError where a backbone's file that would be taken is not there."""
+    taken = {node.namespace for node in pipeline.nodes if node.short_name == "take"}
+    for name, backbone in parameters.backbones.items():
+        if name in taken and not Path(backbone.file or "").expanduser().is_file():
+            raise InputError(f"backbones.{name}.file: there is no file {backbone.file}")
 
 
 def _shown(node: Node) -> str:

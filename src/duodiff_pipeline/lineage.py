@@ -24,7 +24,7 @@ class Lineage:
         """Raises InputError where the dataset of this name does not fit the parameters or what was seen before it."""
         if isinstance(data, StoredNetwork):
             self._require_architecture(name, data)
-        for what, value in _made_from(name, data).items():
+        for what, value in {**_made_from(name, data), **self._taught_by(name, data)}.items():
             before, other = self._said.setdefault(what, (value, name))
             if value != before:
                 raise InputError(
@@ -32,27 +32,45 @@ class Lineage:
                     "run the pipelines that make them again"
                 )
 
+    def _taught_by(self, name: str, data: Any) -> dict[str, str]:
+        """The network itself, by name, and its teacher where the pipeline trained it."""
+        if not isinstance(data, StoredNetwork):
+            return {}
+        of = name.removesuffix(".network")
+        backbone = self._parameters.backbones.get(of)
+        stage = backbone.stage if backbone and not backbone.file else None
+        taught = {f"weights of {stage.teacher}": str(data.header.teacher_sha256)} if stage and stage.teacher else {}
+        return {f"weights of {of}": data.sha256, **taught}
+
     def _require_architecture(self, name: str, network: StoredNetwork) -> None:
         of, header = name.removesuffix(".network"), network.header
         exits = self._parameters.early_exit
         expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else "uvit"
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
+        self._require_range(name, of, header)
         for parameter, (found, now) in self._found_and_set(of, header).items():
             if found != now:
                 raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
 
+    def _require_range(self, name: str, of: str, header: NetworkHeader) -> None:
+        stage = self._parameters.backbones[self._backbone(of)].stage
+        if stage is not None and stage.edge is None:
+            return  # the loss gap said which
+        lowest = stage.lowest([]) if stage else 0
+        if header.timestep_range[0] != lowest:
+            raise InputError(
+                f"{name} learnt the timesteps from {header.timestep_range[0]:g} on, but its stage says from {lowest} "
+                "on now: train it again"
+            )
+
+    def _backbone(self, of: str) -> str:
+        return self._parameters.early_exit.backbone if of == EXITS else of
+
     def _found_and_set(self, of: str, header: NetworkHeader) -> dict[str, tuple[Any, Any]]:
         """By parameter, what a network has and what is set."""
-        p, architecture = self._parameters, header.architecture
-        backbone = p.early_exit.backbone if of == EXITS else of
-        stage = p.backbones[backbone].stage
-        first = {}
-        if stage is None or stage.edge is not None:
-            lowest = stage.lowest([]) if stage else 0
-            first = {f"the first timestep of backbones.{backbone}": (header.timestep_range[0], lowest)}
+        p, architecture, backbone = self._parameters, header.architecture, self._backbone(of)
         return {
-            **first,
             **{
                 f"backbones.{backbone}.{key}": (architecture[key], getattr(p.backbones[backbone], key))
                 for key in ARCHITECTURE

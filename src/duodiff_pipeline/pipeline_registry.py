@@ -59,7 +59,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "timestep_clustering": timestep_clustering.create_pipeline(),
         "loss_gap": loss_gap.create_pipeline(shallow, deep),
         "stage_training": stage_training.create_pipeline(
-            {name: stage["teacher"] for name, stage in stages.items() if name not in taken}
+            {name: stage for name, stage in stages.items() if name not in taken}
         ),
         "switch_search": switch_search.create_pipeline(serve),
         "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"], list(stages)),

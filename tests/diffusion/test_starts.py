@@ -36,9 +36,9 @@ def switched(k, solver, starts=None, seed=0, images=4):
     schedule = StageSchedule.from_switch(k, grid, ("shallow", "deep"), NOISE).serving(grid)
     networks = {"shallow": Scaled(0.3), "deep": Scaled(0.7)}
     served_by = [(schedule.stage(n), schedule.serves[schedule.stage(n)]) for n in grid]
-    samples = sample(
-        StagedDenoiser(schedule, networks), solver, NOISE, SHAPE, range(images), seed, 2, "cpu", starts, served_by
-    )
+    start = starts.of(served_by) if starts else None
+    denoiser = StagedDenoiser(schedule, networks)
+    samples = sample(denoiser, solver, NOISE, SHAPE, range(images), seed, 2, start=start)
     return samples, (networks["shallow"].calls, networks["deep"].calls)
 
 

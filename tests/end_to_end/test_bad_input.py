@@ -23,6 +23,7 @@ DAMAGED = f"is damaged, its content does not have the sha256 that it states: {AG
 NO_CHECKPOINT = "is damaged or no checkpoint of this training: delete it, and it begins anew"
 DEEP = "{project}/data/06_models/test/deep.safetensors"
 CHOSEN = "data/07_model_output/test/chosen_schedules.json"
+CHOSEN_EARLY = {"solver": "ddim", "steps": 2, "history": "carried", "edges": [40.0], "serves": ["early", "deep"]}
 RECORDS = "data/08_reporting/test/records.json"
 TABLE = "data/07_model_output/test/exit_table.parquet"
 PACKS = ("data/03_primary/test/train.safetensors", "data/03_primary/test/held_out.safetensors")
@@ -187,7 +188,7 @@ MISTAKES = {
     ),
     "unknown backbone": before(
         "--params early_exit.backbone=tiny",
-        "parameters: early_exit.backbone is 'tiny', but the backbones are ['deep', 'middle', 'shallow']",
+        "parameters: early_exit.backbone is 'tiny', but the backbones are ['deep', 'early', 'middle', 'shallow']",
     ),
     "unknown solver": before(
         "--params evaluation.solver.name=euler",
@@ -408,8 +409,41 @@ MISTAKES = {
     ),
     "network of a narrower range": after(
         "--pipelines evaluation",
-        "shallow was trained for timesteps [50, 100), but the schedule uses it at 24",
+        "shallow.network learnt the timesteps from 50 on, but its stage says from 0 on now: train it again",
         bad.header_changed("shallow", timestep_range=(50, 100)),
+    ),
+    "stage changed after the training": after(
+        "--pipelines switch_search --params backbones.early.stage.edge=50",
+        "early.network learnt the timesteps from 55 on, but its stage says from 45 on now: train it again",
+    ),
+    "schedule beyond the stage of a network": after(
+        "--pipelines evaluation",
+        "early was trained for timesteps [55, 100), but the schedule uses it at 49",
+        bad.edited(CHOSEN, lambda chosen: chosen[0].update(CHOSEN_EARLY)),
+    ),
+    "teacher that was trained anew": after(
+        "--pipelines switch_search",
+        "deep.network and early.network do not belong together, for their weights of deep differ: "
+        "run the pipelines that make them again",
+        bad.header_changed("early", teacher_sha256="0" * 64),
+    ),
+    "network file that is not there": before(
+        "--pipelines training --params backbones.deep.file=nowhere.safetensors",
+        "backbones.deep.file: there is no file nowhere.safetensors",
+        finished=True,
+    ),
+    "network file of another shape": after(
+        "--nodes deep.take --params backbones.deep.file=data/06_models/test/middle.safetensors",
+        "backbones.deep.depth is 5, but the network in data/06_models/test/middle.safetensors has 3",
+    ),
+    "network file that holds no backbone": after(
+        "--nodes deep.take --params backbones.deep.file=data/06_models/test/early_exits.safetensors",
+        "backbones.deep.file: data/06_models/test/early_exits.safetensors holds early_exits, no backbone",
+    ),
+    "network file of other images": after(
+        "--nodes deep.take --params backbones.deep.file=data/06_models/test/deep.safetensors",
+        "backbones.deep.file: data/06_models/test/deep.safetensors was trained on other images than the run prepares",
+        bad.header_changed("deep", data_sha256="0" * 64),
     ),
     "noise changed after the training": after(
         "--pipelines early_exit --params noise.kind=linear",
@@ -449,7 +483,7 @@ MISTAKES = {
     ),
     "chosen schedule of an unknown backbone": after(
         "--pipelines evaluation",
-        "there is no backbone 'deeep'; there are ['deep', 'middle', 'shallow']",
+        "there is no backbone 'deeep'; there are ['deep', 'early', 'middle', 'shallow']",
         bad.edited(CHOSEN, lambda chosen: chosen[0].update(edges=[50], serves=["shallow", "deeep"])),
     ),
     "edges out of order": after(

@@ -46,7 +46,7 @@ def test_members_hang_under_one_run_and_trainings_under_members(swept: Project) 
         assert {"report.html", "records.json", "tables"} <= artifacts
     (last,) = PastRuns(swept.root).find([members["depth=3 (backbones.shallow)"].info.run_id], "test")
     assert last.suggested == json.loads((swept.data("07_model_output") / "loss_gap_switches.json").read_text())
-    assert set(last.curves["role"]) == {"shallow", "middle", "deep", "duodiff", "reversed"}
+    assert set(last.curves["role"]) == {"shallow", "middle", "deep", "duodiff", "reversed", "early"}
 
 
 def test_what_members_share_is_done_once(swept: Project) -> None:

@@ -75,7 +75,7 @@ def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
 
 def test_three_stages_are_searched_evaluated_and_reported(continued: Project) -> None:
     trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
-    assert {1, 2, 3} == set(trials["serves"].map(len))
+    assert {1, 2, 3} <= set(trials["serves"].map(len))
     # what the front of such small networks holds is chance, so a schedule is chosen by hand
     path = continued.data("07_model_output") / "chosen_schedules.json"
     chosen = json.loads(path.read_text())[:1]
@@ -108,7 +108,7 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     assert [run.info.run_name for run in children if run.info.status != "FINISHED"] == []
     names = sorted(run.info.run_name for run in children)
     trainings = [name for name in names if name.startswith("train ")]
-    assert trainings == ["train deep", "train early_exits", "train middle", "train shallow"]
+    assert trainings == ["train deep", "train early", "train early_exits", "train middle", "train shallow"]
     trials = [name for name in names if name.startswith("trial ")]
     assert trials
     assert trials == sorted(set(trials))

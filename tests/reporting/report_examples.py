@@ -186,6 +186,7 @@ def trials() -> pd.DataFrame:
                     + (f"{steps} {alone}" if alone else f"{served} shallow, {steps - served} deep"),
                     "solver": solver,
                     "steps": steps,
+                    "history": "carried",
                     "nfe": steps,
                     "edges_by": "one stage"
                     if alone
@@ -202,6 +203,7 @@ def trials() -> pd.DataFrame:
         "plan": "ddim 20, 5 shallow, 7 middle, 8 deep",
         "solver": "ddim",
         "steps": 20,
+        "history": "carried",
         "nfe": 20,
     }
     three |= {

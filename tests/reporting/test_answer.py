@@ -74,7 +74,7 @@ def test_commands_train_every_network_again_with_its_own_seed_and_threads(page):
     )
     assert "    kedro run --pipelines early_exit --params hardware.threads=1\n" in page
     taken = answer_data(training_seconds={**answer_data().training_seconds, "deep": None})
-    assert "deep.train" not in render_answer(findings(), taken)
+    assert "    kedro run --nodes deep.take\n" in render_answer(findings(), taken)
 
 
 def test_suggestions_are_bold_where_they_meet_the_range_of_free_switches(page):

@@ -7,7 +7,7 @@ import torch
 from duodiff_pipeline.networks.early_exit import EarlyExits, tokens_before_blocks
 from duodiff_pipeline.networks.shared_exits import SharedExits
 from duodiff_pipeline.training.batches import Batch
-from duodiff_pipeline.training.modules import Distillation, EarlyExitTraining, NoisePrediction, SharedExitTraining
+from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction, SharedExitTraining
 from duodiff_pipeline.training.optimisation import Optimisation
 
 TIMESTEPS = torch.tensor([0, 50, 300, 600, 999])
@@ -67,7 +67,7 @@ def test_loss_of_a_student_is_its_weighted_distance_to_the_teacher(make_uvit, no
         1.0 if gamma is None else min(snr, gamma) / snr for snr in noise.abar[TIMESTEPS] / (1 - noise.abar[TIMESTEPS])
     ]
     expected = sum(w * float(e.square().mean()) for w, e in zip(weights, error, strict=True)) / 5
-    module = Distillation(student.requires_grad_(True), teacher, noise, optimisation(gamma))
+    module = NoisePrediction(student.requires_grad_(True), noise, optimisation(gamma), teacher)
     found = module.training_step(batch, 0)
     assert float(found) == pytest.approx(expected, rel=1e-4)
     found.backward()

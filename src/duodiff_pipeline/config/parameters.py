@@ -13,6 +13,7 @@ from .settings import Settings
 from .shared import HardwareSettings, Noise, Sampling
 from .training import Backbone, EarlyExit, Stage, Training
 
+ROLES = ("shallow", "middle", "deep", "duodiff", "reversed")  # in records and figures, of all-timestep networks
 BackboneName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
@@ -90,8 +91,13 @@ class Parameters(Settings):
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""
         for name, stage in stages.items():
-            if stage.edge is not None and stage.edge >= self.noise.timesteps:
-                raise ValueError(f"backbones.{name}.stage.edge is {stage.edge:g}, not below {self.noise.timesteps}")
+            if name in ROLES:
+                raise ValueError(
+                    f"backbones.{name} has a stage, so it needs a name of its own: {', '.join(ROLES)} stand for "
+                    "networks that learn all timesteps"
+                )
+            if stage.edge is not None and stage.edge > self.noise.timesteps - 1:
+                raise ValueError(f"backbones.{name}.stage.edge is {stage.edge:g}, beyond {self.noise.timesteps - 1}")
         if len(set(self.switch_search.backbones) - stages.keys()) < 2:
             raise ValueError("switch_search.backbones must name two backbones that learn all timesteps")
         everywhere: dict[str, str | None] = {

@@ -20,22 +20,33 @@ class Stage(Settings):
     edge: float | None = Field(
         gt=0, description="timestep at which it ends; null: where the loss gap of most steps suggests the switch"
     )
-    margin: float = Field(ge=0, description="timesteps below the edge that it learns, too")
+    margin: float = Field(ge=0, description="timesteps below the edge that it learns, too; less than the edge")
     teacher: str | None = Field(description="backbone whose predictions it learns; null: the noise itself")
+
+    @model_validator(mode="after")
+    def _is_no_whole(self) -> "Stage":
+        if self.edge is not None:
+            self.lowest([])
+        return self
 
     def lowest(self, suggested: Sequence[Mapping[str, Any]]) -> int:
         """The first timestep that belongs to it, margin included; suggested: the switches of the loss gap.
 
-        Raises InputError where the loss gap suggests no switch.
+        Raises InputError where the loss gap suggests no switch, and where the margin reaches timestep 0.
         """
         edge = self.edge
         if edge is None:
             found = max(suggested, key=lambda switch: int(switch["steps"]))
-            if not 0 < found["k"] < found["steps"]:
-                where = "at once" if found["k"] == 0 else "never"
-                raise InputError(f"the loss gap says to switch {where}: set the edge of the stage to a timestep")
             edge = float(found["timestep_edge"])
-        return max(0, math.ceil(edge - self.margin))
+            if not (found["k"] and edge > 0):
+                where = "never" if found["k"] else "at once"
+                raise InputError(f"the loss gap says to switch {where}: set the edge of the stage to a timestep")
+        if edge <= self.margin:
+            raise InputError(
+                f"a margin of {self.margin:g} below timestep {edge:g} leaves none out: a network of all timesteps has "
+                "no stage"
+            )
+        return math.ceil(edge - self.margin)
 
 
 class Backbone(Settings):
@@ -52,6 +63,8 @@ class Backbone(Settings):
     @model_validator(mode="after")
     def _can_be_built(self) -> "Backbone":
         self.architecture(self.patch, 1)
+        if self.file is not None and self.stage is not None and self.stage.edge is None:
+            raise ValueError("the stage of a network from a file needs its edge")
         return self
 
     def architecture(self, image_size: int, channels: int, **more: Any) -> UViTConfig:

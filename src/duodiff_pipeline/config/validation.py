@@ -1,6 +1,7 @@
 """From what the YAML files say to the typed tree, or one line about what is wrong."""
 
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -40,8 +41,8 @@ def _validated(kind: type[Tree], raw: dict[str, Any], name: str) -> Tree:
 def _keys_beside(model: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed in the section of `model` that holds the key at `location`."""
     for part in location[:-1]:
-        annotation = (
-            model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
-        )
-        model = annotation
+        fields = getattr(model, "model_fields", {})
+        model = fields[part].annotation if part in fields else get_args(model)[1]  # of a dict
+        if isinstance(model, UnionType):  # a section or null
+            model = get_args(model)[0]
     return sorted(model.model_fields)

@@ -1,7 +1,6 @@
 """Sampling: a denoiser and a solver turn noise into images, micro-batch by micro-batch."""
 
 import time
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from .denoiser import Denoiser
 from .noise import NoiseSchedule
 from .random import image_noise
 from .solvers import Solver
-from .starts import Evaluation, SharedStarts, State
+from .starts import Evaluation, Start, State
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,15 @@ def sample(
     seed: int,
     micro_batch_images: int,
     device: torch.device | str = "cpu",
-    starts: SharedStarts | None = None,
-    served_by: Sequence[Hashable] = (),
+    start: Start | None = None,
 ) -> Samples:
     """Generate the images with the given indices (a range of step 1).
 
     Image i always stands in the same, always full micro-batch i // micro_batch_images: images are bit-identical for
     any range that holds them and for any sharding, adaptive denoisers included.
 
-    starts: what earlier runs left, to go on from; served_by: of each evaluation, its stage and what identifies the
-    network that serves it. Of evaluations that are not made again the trace has the seconds they once took.
+    start: what earlier runs left, to go on from. Of evaluations that are not made again the trace has the seconds they
+    once took.
 
     Raises InputError where the range is empty or strided.
     """
@@ -76,9 +74,7 @@ def sample(
     size = micro_batch_images
     batches = range(image_indices.start // size, (image_indices.stop - 1) // size + 1)
     pieces = [
-        _sample_micro_batch(
-            denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device, starts, served_by
-        )
+        _sample_micro_batch(denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device, start)
         for b in batches
     ]
     first = batches.start * size
@@ -102,11 +98,10 @@ def _sample_micro_batch(
     indices: range,
     seed: int,
     device: torch.device | str,
-    starts: SharedStarts | None,
-    served_by: Sequence[Hashable],
+    start: Start | None,
 ) -> Samples:
-    of = (solver, noise, shape_chw, indices, seed, str(device))
-    state = starts.recall(of, served_by) if starts else None
+    depends_on = (solver, noise, shape_chw, indices, seed, str(device))
+    state = start.recall(depends_on) if start else None
     if state is None:
         state = State(image_noise(seed, indices, shape_chw, 0).to(device), solver.start(noise), ())
     run = state.run
@@ -117,8 +112,8 @@ def _sample_micro_batch(
         x = run.step(prediction.eps, i, state.x, step_noise, prediction.stage)
         made = Evaluation(prediction.stage, prediction.exit_depth, prediction.macs, _clock(device) - started)
         state = State(x, run, (*state.evaluations, made))
-        if starts:
-            starts.keep(of, served_by, state)
+        if start:
+            start.keep(depends_on, state)
     trace = Trace(
         timesteps=np.array(run.grid),
         stages=np.array([e.stage for e in state.evaluations]),

@@ -48,32 +48,48 @@ class SharedStarts:
         self._states: OrderedDict[Hashable, State] = OrderedDict()
         self._bytes = 0
 
-    def recall(self, of: Hashable, served_by: Sequence[Hashable]) -> State | None:
-        """The furthest state from which a run can go on, as its own to change; None where there is none.
-
-        of: what it depends on beside who serves; served_by: who serves each evaluation of the run.
-        """
+    def of(self, served_by: Sequence[Hashable]) -> "Start":
+        """For runs of one plan; served_by: of each evaluation, its stage and what identifies the network."""
         alike = sum(1 for _ in takewhile(lambda who: who == served_by[0], served_by))
-        for count in range(alike, 0, -1):
-            key = (of, served_by[0], count)
-            if (state := self._states.get(key)) is not None:
-                self._states.move_to_end(key)
-                self.hits += 1
-                return State(state.x, copy.deepcopy(state.run), state.evaluations)
-        self.misses += 1
-        return None
+        return Start(self, served_by[0], alike)
 
-    def keep(self, of: Hashable, served_by: Sequence[Hashable], state: State) -> None:
-        """Keep the state, if one network alone has served up to there."""
-        count = len(state.evaluations)
-        if len(set(served_by[:count])) > 1:
-            return
-        key = (of, served_by[0], count)
+    def recall(self, key: Hashable) -> State | None:
+        """The state, as a run's own to change."""
+        if (state := self._states.get(key)) is None:
+            return None
+        self._states.move_to_end(key)
+        return State(state.x, copy.deepcopy(state.run), state.evaluations)
+
+    def keep(self, key: Hashable, state: State) -> None:
+        """Keep the state as it is now."""
         if key not in self._states:
             self._states[key] = kept = State(state.x, copy.deepcopy(state.run), state.evaluations)
             self._bytes += _size_bytes(kept)
         while self._bytes > self.capacity_bytes:
             self._bytes -= _size_bytes(self._states.popitem(last=False)[1])
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the runs of one plan share with others: `alike` evaluations, from noise on, that are all `served_by` one."""
+
+    states: SharedStarts
+    served_by: Hashable
+    alike: int
+
+    def recall(self, depends_on: Hashable) -> State | None:
+        """The furthest state to go on from; depends_on: all that it depends on but who serves."""
+        for count in range(self.alike, 0, -1):
+            if state := self.states.recall((depends_on, self.served_by, count)):
+                self.states.hits += 1
+                return state
+        self.states.misses += 1
+        return None
+
+    def keep(self, depends_on: Hashable, state: State) -> None:
+        """Keep the state, as long as one alone has served."""
+        if (count := len(state.evaluations)) <= self.alike:
+            self.states.keep((depends_on, self.served_by, count), state)
 
 
 def _size_bytes(state: State) -> int:

@@ -1,6 +1,5 @@
 """One measurement: generate images with a denoiser and take their Fréchet distance to the reference."""
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.sampling import Trace, sample
 from ..diffusion.solvers import Solver
-from ..diffusion.starts import SharedStarts
+from ..diffusion.starts import Start
 from ..images.pixels import to_uint8
 from .extractor import FeatureExtractor, extract_features
 from .frechet import GaussianStatistics, frechet_distance
@@ -56,15 +55,8 @@ class Meter:
         short = replace(solver, steps=min(solver.fewest_steps + 1, solver.steps))
         sample(denoiser, short, self.noise, self.shape_chw, range(1), 0, self.micro_batch_images, self.device)
 
-    def measure(
-        self,
-        denoiser: Denoiser,
-        solver: Solver,
-        seed: int,
-        starts: SharedStarts | None = None,
-        served_by: Sequence[Hashable] = (),
-    ) -> Measured:
-        """Images 0..n-1 of `seed` and their distance to the reference; starts, served_by: see `sample`."""
+    def measure(self, denoiser: Denoiser, solver: Solver, seed: int, start: Start | None = None) -> Measured:
+        """Images 0..n-1 of `seed` and their distance to the reference; start: see `sample`."""
         samples = sample(
             denoiser,
             solver,
@@ -74,8 +66,7 @@ class Meter:
             seed,
             self.micro_batch_images,
             self.device,
-            starts,
-            served_by,
+            start,
         )
         images = to_uint8(samples.images)
         features = extract_features(self.extractor, images, FEATURE_BATCH_IMAGES)

@@ -42,8 +42,9 @@ def _config(architecture: dict[str, Any]) -> UViTConfig:
 class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
     parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
-    the training pack; backbone_sha256: of the network that early exits were made for; stored_as: precision of the
-    weights in the file, which compute in float32 once loaded.
+    the training pack; backbone_sha256: of the network that early exits were made for; teacher_sha256: of the one whose
+    predictions it learnt; step_macs: multiply-accumulates of a training step for one image, None where that is three
+    passes of the network alone; stored_as: precision of the weights in the file, which compute in float32 once loaded.
     """
 
     kind: str
@@ -54,6 +55,8 @@ class NetworkHeader:
     weights: Literal["raw", "ema"]
     data_sha256: str
     backbone_sha256: str | None = None
+    teacher_sha256: str | None = None
+    step_macs: int | None = None
     stored_as: StoredAs = "float32"
 
     def require_trained_for(self, name: str, timesteps: Sequence[float]) -> None:

@@ -10,6 +10,7 @@ from .. import tracking
 from ..config import HardwareSettings, Training
 from ..images.pack import ImagePack
 from ..networks.files import NetworkHeader, StoredNetwork
+from ..networks.uvit import UViT
 from ..workdir import WorkDir
 
 if TYPE_CHECKING:
@@ -35,15 +36,14 @@ def train_once(
     training: Training,
     hardware: HardwareSettings,
     seed: int,
-    macs_per_image: int,
     inputs: Mapping[str, str],
     work_folder: Path,
     draw: Callable[[nn.Module], Tensor] | None = None,
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """Train a module for the steps in the header of its file, unless the work folder has it already.
 
-    inputs: sha256 by name of what the training depends on beside the images; macs_per_image: cost of a training step
-    for one image; draw: see `fit`. Returns the averaged network, its loss curve and the seconds of training.
+    inputs: sha256 by name of what the training depends on beside the images; draw: see `fit`. Returns the averaged
+    network, its loss curve and the seconds of training.
     """
     from ..training.batches import StepBatches
     from ..training.fit import Hardware, fit
@@ -82,11 +82,17 @@ def train_once(
         for step, loss in result["losses"] if made_before else []:
             child.log_metrics({"loss": loss}, step)
         child.log_metrics({"seconds": result["seconds"]}, steps)
-    curve = {"losses": result["losses"], "training_gmacs": training_gmacs(header, macs_per_image)}
-    return StoredNetwork.load(finished), curve, {"seconds": result["seconds"]}
+    stored = StoredNetwork.load(finished)
+    curve = {"losses": result["losses"], "training_gmacs": training_gmacs(stored)}
+    return stored, curve, {"seconds": result["seconds"]}
 
 
-def training_gmacs(header: NetworkHeader, macs_per_image: int) -> float:
-    """Cost of a whole training; macs_per_image: of a step for one image."""
+def training_gmacs(stored: StoredNetwork) -> float:
+    """Cost of a whole training: forward, and backward twice that, unless the header knows better."""
+    header = stored.header
+    step_macs = header.step_macs
+    if step_macs is None:
+        assert isinstance(stored.module, UViT)
+        step_macs = 3 * stored.module.macs
     batch_images: int = header.training["batch_images"]
-    return header.step * batch_images * macs_per_image / 1e9
+    return header.step * batch_images * step_macs / 1e9

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.exit_statistics import exit_summary
+from ..config import Parameters
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from ..networks.early_exit import EarlyExits
-from ..networks.files import StoredNetwork
+from ..networks.files import NetworkHeader, StoredNetwork
 from ..networks.uvit import UViT
 from .curves import SwitchCurve, controls, measured_with, rival_name, switch_curves
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
@@ -191,19 +192,43 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
 
 
 def _training_commands(data: AnswerData) -> list[str]:
-    """What trains every network again that the pipeline trained, with the seed and the threads in its header."""
+    """What makes the networks again, each after what it learns from, with the settings in its header."""
     report = data.report
-    commands = [run_command(report.environment, report.runtime_params, ["--pipelines", "data_preparation"])]
-    for name, network in data.networks.items():
-        if data.training_seconds[name] is None:
-            continue
-        training = network.header.training
-        made_with = {"seed": training["seed"], "hardware.threads": training["hardware"]["threads"]}
-        now = {"seed": report.parameters.seed, "hardware.threads": report.parameters.hardware.threads}
-        other = {key: value for key, value in made_with.items() if value != now[key]}
-        part = ["--pipelines", "early_exit"] if network.header.backbone_sha256 else ["--nodes", f"{name}.train"]
-        commands.append(run_command(report.environment, {**report.runtime_params, **other}, part))
-    return commands
+
+    def run(*part: str, **settings: Any) -> str:
+        return run_command(report.environment, {**report.runtime_params, **settings}, part)
+
+    stages = {name: b.stage for name, b in report.parameters.backbones.items() if b.stage is not None}
+    commands = [run("--pipelines", "data_preparation")]
+    for name in sorted(data.networks, key=lambda name: name in stages):  # stages come after their teachers
+        header, taken = data.networks[name].header, data.training_seconds[name] is None
+        if name in stages and stages[name].edge is None and not taken:
+            commands.append(run("--pipelines", "loss_gap"))
+        if header.backbone_sha256:
+            commands.append(
+                run("--pipelines", "early_exit", **_other_settings("early_exit", header, report.parameters))
+            )
+        elif taken:
+            commands.append(run("--nodes", f"{name}.take"))
+        else:
+            other = _other_settings(f"backbones.{name}", header, report.parameters)
+            commands.append(run("--nodes", f"{name}.train", **other))
+    return list(dict.fromkeys(commands))
+
+
+def _other_settings(of: str, header: NetworkHeader, parameters: Parameters) -> dict[str, Any]:
+    """Parameters by which a network was trained and that the run has otherwise; of: where its steps stand."""
+    section = parameters.early_exit if of == "early_exit" else parameters.backbones[of.removeprefix("backbones.")]
+    now = {
+        "seed": parameters.seed,
+        **{f"hardware.{key}": value for key, value in parameters.hardware},
+        **{f"training.{key}": value for key, value in parameters.training.model_dump(mode="json").items()},
+        f"{of}.steps": section.steps,
+    }
+    was = {f"training.{key}": value for key, value in header.training.items() if key not in ("seed", "hardware")}
+    was |= {f"hardware.{key}": value for key, value in header.training["hardware"].items()}
+    was |= {"seed": header.training["seed"], f"{of}.steps": header.step}
+    return {key: value for key, value in was.items() if now[key] != value}
 
 
 def _what(network: StoredNetwork) -> str:
@@ -260,9 +285,9 @@ def _agreement(data: AnswerData, suggested: Sequence[SwitchRange]) -> dict[str, 
     serve = data.report.parameters.everywhere
     front = data.report.trials[data.report.trials["on_front"]]
     two = front[front["serves"].map(list).map(lambda serves: serves == [serve[0], serve[-1]])]
-    searched = []
+    searched, history = [], data.report.parameters.switch_curves.history
     for curve in data.curves:
-        own = two[(two["solver"] == curve.solver) & (two["steps"] == curve.steps)]
+        own = two[(two["solver"] == curve.solver) & (two["steps"] == curve.steps) & (two["history"] == history)]
         searched.append(", ".join(str(k) for k in sorted(set(own["k"].astype(int)))) or "none on the front")
     rows.append(("search, on its front", searched))
     free = [f"{low} to {high}" if low < high else str(low) for low, high in (c.free for c in data.curves)]

@@ -1,13 +1,14 @@
 """Figures of what came out: FID over cost and over the switch, measured seconds, training losses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..diffusion.solvers import Solver
 from .findings import Findings
 from .measured import MeasuredPlan
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, ROLES, SKY, drawn, fit_scale, place_labels, role_of
@@ -72,9 +73,11 @@ def switch_figure(
     trials = trials.assign(serves=trials["serves"].map(", ".join))
     trials = trials[trials["serves"].isin([first, last, f"{first}, {last}"])]
     shown = [plan for plan in findings.duodiffs if comparable and plan.serves == (first, last)]
-    panels = list(trials.groupby(["solver", "steps"]))
+    named = ["solver", "steps", "history"]
+    panels = list(trials.groupby(named))
     every_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, ((solver, steps), own) in zip(every_axes, panels, strict=True):
+    for axes, (key, own) in zip(every_axes, panels, strict=True):
+        solver = Solver.from_dict(dict(zip(named, cast(tuple[Any, ...], key), strict=True)))
         staged = own[own["k"].notna()]
         free, clustered = staged[staged["edges_by"] == "switch"], staged[staged["edges_by"] != "switch"]
         axes.plot(free["k"].astype(int), free["fid"], "o", color=INK, markersize=5, alpha=0.7, markeredgewidth=0)
@@ -85,9 +88,9 @@ def switch_figure(
             fids = own.loc[own["serves"] == network, "fid"]
             axes.plot([at] * len(fids), fids, "s", color=colour, markersize=7, markeredgewidth=0)
         for plan in shown:
-            if (plan.solver.name, plan.solver.steps) == (solver, steps):
+            if plan.solver == solver:
                 _point(axes, plan, plan.switches[0], plan.fid, findings, interval=True)
-        axes.set(title=f"{solver}, {steps} steps", xlabel=f"switch k (of {own['nfe'].iloc[0]})")
+        axes.set(title=f"{solver.label}, {solver.steps} steps", xlabel=f"switch k (of {own['nfe'].iloc[0]})")
         axes.xaxis.get_major_locator().set_params(integer=True)
     fit_scale(every_axes[0], "y", trials["fid"].to_list())
     every_axes[0].set_ylabel("FID")
@@ -115,7 +118,7 @@ def training_figure(figure: Figure, curves: Mapping[str, Mapping[str, Any]]) -> 
         steps, losses = zip(*curve["losses"], strict=True)
         axes.plot(steps, losses, marker=".", color=colours.get(name) or next(others), label=name.replace("_", " "))
         values[axes] += losses
-    for axes, title in ((left, "backbones"), (right, "heads and probes of early exits")):
+    for axes, title in ((left, "backbones"), (right, "early exits")):
         axes.set(title=title, xlabel="training step", xlim=(0, None))
         fit_scale(axes, "y", values[axes])
     left.set_ylabel("training loss")

@@ -193,8 +193,9 @@ def exits(summary: pd.DataFrame) -> str:
 class ExitSpeed:
     """The speed-up of early exits against the baseline, three ways: as published, by what was computed, by the clock.
 
-    published: L / mean exit depth, for the published times are a whole network's times the mean exit depth over L;
-    macs: the ratio of multiply-accumulates, probes and heads included; measured: with its extremes over the blocks.
+    published: L / mean exit depth, for the published times are those of a whole network times the mean exit depth over
+    L; with all probes and heads, which is left out here and makes them 1 to 4 % longer. macs: the ratio of
+    multiply-accumulates, probes and heads included; measured: with its extremes over the blocks.
     """
 
     name: str
@@ -288,7 +289,8 @@ def _between_what(plan: MeasuredPlan, parameters: Parameters) -> Answer:
 
 def _network(backbone: Backbone) -> str:
     shape = f"{counted(backbone.depth, 'block')}, {backbone.width} wide, patch {backbone.patch}"
-    return f"{shape}, {counted(backbone.steps, 'training step')}"
+    origin = f"taken from {backbone.file}" if backbone.file else counted(backbone.steps, "training step")
+    return f"{shape}, {origin}"
 
 
 def _what_it_buys(findings: Findings) -> Answer:

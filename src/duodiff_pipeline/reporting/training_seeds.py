@@ -91,7 +91,7 @@ def _measured(training: Training) -> list[Any]:
             curve.solver,
             curve.steps,
             [(point.plan, len(point.blocks)) for point in curve.points],
-            [[rival.role for rival in own] for own in curve.rivals],
+            [[rival.role for rival in own if rival.role in AT_ITS_COST] for own in curve.rivals],
         )
         for curve in training.curves
     ]
@@ -104,7 +104,10 @@ def _claims(trainings: Sequence[Training], curves: Sequence[SwitchCurve]) -> Cur
     shallow = tuple(curve.against_deep(curve.ks[-1]) for curve in curves)
     claims, missing = [Claim("shallow", "worse", "deep", "as many steps", shallow)], []
     for role in first.roles:
-        reached, other = first.against(role), rival_name(role)
+        other = rival_name(role)
+        reached = set.intersection(
+            *(set(curve.against(role)) for curve in curves)
+        )  # a stage may differ in each training
         switches = [k for k in first.ks[1:-1] if k in reached]
         if role not in AT_ITS_COST:
             for k in switches:
@@ -116,7 +119,7 @@ def _claims(trainings: Sequence[Training], curves: Sequence[SwitchCurve]) -> Cur
         mean = tuple(_against(curve, role, switches) for curve in curves)
         at = f"mean of {len(switches)} of {len(first.ks) - 2} switches"
         claims.append(Claim("DuoDiff", "better", other, at, mean))
-        if without := sorted(set(suggested) - reached.keys()):
+        if without := sorted(set(suggested) - reached):
             missing.append(f"{other} was not measured at k = {listed(without)}")
         else:
             own = tuple(_against(curve, role, [k]) for curve, k in zip(curves, suggested, strict=True))

@@ -31,14 +31,24 @@ def warmed_up_ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], No
 
 
 class NoiseTraining(lightning.LightningModule):
-    """A module with an exponential moving average of its weights, which checkpoints hold beside the raw ones."""
+    """A module with an exponential moving average of its weights, which checkpoints hold beside the raw ones.
 
-    def __init__(self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation) -> None:
+    frozen: a network that training asks and leaves as it is.
+    """
+
+    def __init__(
+        self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation, frozen: UViT | None = None
+    ) -> None:
         super().__init__()
+        self.frozen = [frozen] if frozen else []  # in a list, so that it is neither trained nor stored
         self.raw = module
         self.ema = AveragedModel(module, multi_avg_fn=warmed_up_ema(optimisation.ema_decay))
         self.noise = noise
         self.optimisation = optimisation
+
+    def on_fit_start(self) -> None:
+        for network in self.frozen:
+            network.to(self.device)
 
     def configure_optimizers(self) -> Any:
         o = self.optimisation
@@ -68,32 +78,19 @@ class NoiseTraining(lightning.LightningModule):
 
 
 class NoisePrediction(NoiseTraining):
-    """Mean squared error on the noise, timesteps uniform."""
+    """Mean squared error on the noise, or, with a teacher, on the noise that it predicts; timesteps uniform."""
 
     raw: UViT
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
-        squared = F.mse_loss(self.raw(x_n, batch.timesteps), batch.eps, reduction="none").mean(dim=(1, 2, 3))
-        return (self.weight(batch.timesteps) * squared).mean()
-
-
-class Distillation(NoiseTraining):
-    """Mean squared distance to the noise that a frozen network predicts."""
-
-    raw: UViT
-
-    def __init__(self, network: UViT, teacher: UViT, noise: NoiseSchedule, optimisation: Optimisation) -> None:
-        super().__init__(network, noise, optimisation)
-        self.teacher = [teacher]  # in a list, so that it is neither trained nor stored
-
-    def on_fit_start(self) -> None:
-        self.teacher[0].to(self.device)
+    def __init__(
+        self, network: UViT, noise: NoiseSchedule, optimisation: Optimisation, teacher: UViT | None = None
+    ) -> None:
+        super().__init__(network, noise, optimisation, frozen=teacher)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         with torch.no_grad():
-            wanted = self.teacher[0](x_n, batch.timesteps)
+            wanted = self.frozen[0](x_n, batch.timesteps) if self.frozen else batch.eps
         squared = F.mse_loss(self.raw(x_n, batch.timesteps), wanted, reduction="none").mean(dim=(1, 2, 3))
         return (self.weight(batch.timesteps) * squared).mean()
 
@@ -104,11 +101,7 @@ class EarlyExitTraining(NoiseTraining):
     raw: EarlyExits
 
     def __init__(self, exits: EarlyExits, network: UViT, noise: NoiseSchedule, optimisation: Optimisation) -> None:
-        super().__init__(exits, noise, optimisation)
-        self.frozen = [network]  # in a list, so that it is neither trained nor stored with the exits
-
-    def on_fit_start(self) -> None:
-        self.frozen[0].to(self.device)
+        super().__init__(exits, noise, optimisation, frozen=network)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)

@@ -33,9 +33,9 @@ def train_early_exits(
     module: NoiseTraining
     if isinstance(exits, EarlyExits):
         module = EarlyExitTraining(exits, frozen, noise, optimisation)
-        macs_per_image = frozen.macs_before_blocks[-2] + 3 * exits.macs  # the frozen blocks only run forward
+        step_macs = frozen.macs_before_blocks[-2] + 3 * exits.macs  # the frozen blocks only run forward
     else:
-        module, macs_per_image = SharedExitTraining(exits, noise, optimisation), 3 * exits.macs
+        module, step_macs = SharedExitTraining(exits, noise, optimisation), 3 * exits.macs
     return train_once(
         "early_exits",
         module,
@@ -48,13 +48,13 @@ def train_early_exits(
             weights="ema",
             data_sha256=train.sha256,
             backbone_sha256=network.sha256,
+            step_macs=step_macs,
             stored_as=training.stored_as,
         ),
         train,
         training,
         hardware,
         seed,
-        macs_per_image,
         inputs={"backbone": network.sha256},
         work_folder=work_folder,
     )

@@ -1,5 +1,6 @@
 """Training a backbone only where it will serve."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from ..training.nodes import train_backbone
 def train_for_stage(
     backbone: Backbone,
     train: ImagePack,
-    suggested: list[dict[str, Any]],
     training: Training,
     noise: Noise,
     hardware: HardwareSettings,
     seed: int,
     work_folder: Path,
     name: str,
+    suggested: Sequence[Mapping[str, Any]] = (),
     teacher: StoredNetwork | None = None,
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """As `train_backbone`; suggested: the switches of the loss gap, which may say where the stage ends."""

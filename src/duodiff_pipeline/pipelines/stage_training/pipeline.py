@@ -1,28 +1,29 @@
 from collections.abc import Mapping
 from functools import partial, update_wrapper
+from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import train_for_stage
 
 
-def create_pipeline(teachers: Mapping[str, str | None]) -> Pipeline:
-    """One training, instantiated in a namespace a backbone; teachers: by backbone, who teaches it."""
-    return sum((_train(name, teacher) for name, teacher in teachers.items()), Pipeline([]))
+def create_pipeline(stages: Mapping[str, Mapping[str, Any]]) -> Pipeline:
+    """One training, instantiated in a namespace a backbone; stages: by backbone, as the parameters have them."""
+    return sum((_train(name, stage) for name, stage in stages.items()), Pipeline([]))
 
 
-def _train(name: str, teacher: str | None) -> Pipeline:
+def _train(name: str, stage: Mapping[str, Any]) -> Pipeline:
     settings = ("training", "noise", "hardware", "seed")
-    taught = {"teacher": f"{teacher}.network"} if teacher else {}
+    more = {} if stage["teacher"] is None else {"teacher": f"{stage['teacher']}.network"}
+    more |= {"suggested": "loss_gap_switches"} if stage["edge"] is None else {}
     node = Node(
         update_wrapper(partial(train_for_stage, name=name), train_for_stage),
         {
             "backbone": "params:backbone",
             "train": "train_images",
-            "suggested": "loss_gap_switches",
             "work_folder": "work_folder",
             **{key: f"params:{key}" for key in settings},
-            **taught,
+            **more,
         },
         ["network", "training_curve", "training_seconds"],
         name="train",
@@ -30,7 +31,7 @@ def _train(name: str, teacher: str | None) -> Pipeline:
     return Pipeline(
         [node],
         namespace=name,
-        inputs={"train_images", "loss_gap_switches", "work_folder", *taught.values()},
+        inputs={"train_images", "work_folder", *more.values()},
         parameters={
             "params:backbone": f"params:backbones.{name}",
             **{f"params:{key}": f"params:{key}" for key in settings},

@@ -64,7 +64,7 @@ def search_switch(
     starts = SharedStarts(STARTS_BYTES)
 
     def measure(plan: SamplingPlan) -> dict[str, float]:
-        measured = meter.measure(bank.denoiser(plan), plan.solver, settings.seed, starts, bank.served_by(plan))
+        measured = meter.measure(bank.denoiser(plan), plan.solver, settings.seed, starts.of(bank.served_by(plan)))
         return {"fid": measured.fid, "gmacs": measured.trace.gmacs_per_image}
 
     def evaluate(trial: Trial) -> tuple[float, float]:

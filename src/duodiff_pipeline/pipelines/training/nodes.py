@@ -23,7 +23,7 @@ def take_backbone(
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The network in the backbone's file, and what its header tells of its training: no losses, and no seconds.
 
-    Raises InputError where the file holds no backbone, or one of other images.
+    Raises InputError where the file holds no backbone, one of another shape than is said beside it, or of other images.
     """
     path = Path(backbone.file or "").expanduser()
     stored = StoredNetwork.load(path)
@@ -31,8 +31,12 @@ def take_backbone(
         raise InputError(f"backbones.{name}.file: {path} holds {stored.header.kind}, no backbone")
     if stored.header.data_sha256 != train.sha256:
         raise InputError(f"backbones.{name}.file: {path} was trained on other images than the run prepares")
-    gmacs = training_gmacs(stored.header, 3 * stored.module.macs)
-    return stored, {"losses": [], "training_gmacs": gmacs}, {"seconds": None}
+    for key in ("patch", "width", "depth", "heads"):
+        if (found := getattr(stored.module.config, key)) != getattr(backbone, key):
+            raise InputError(
+                f"backbones.{name}.{key} is {getattr(backbone, key)}, but the network in {path} has {found}"
+            )
+    return stored, {"losses": [], "training_gmacs": training_gmacs(stored)}, {"seconds": None}
 
 
 def train_backbone(
@@ -51,7 +55,7 @@ def train_backbone(
 
     lowest: the first timestep that it learns; teacher: whose predictions it learns instead of the noise.
     """
-    from ...training.modules import Distillation, NoisePrediction
+    from ...training.modules import NoisePrediction
 
     channels, size, _ = train.shape_chw
     schedule = noise.schedule()
@@ -78,12 +82,12 @@ def train_backbone(
         return to_uint8(grid.images)
 
     optimisation = training.optimisation(backbone.steps)
-    module: NoisePrediction | Distillation = NoisePrediction(network, schedule, optimisation)
-    macs, inputs = 3 * network.macs, {}  # one pass forward, and backward twice that
+    module = NoisePrediction(network, schedule, optimisation)
+    taught: dict[str, Any] = {}
     if teacher is not None:
         assert isinstance(teacher.module, UViT)
-        module = Distillation(network, teacher.module, schedule, optimisation)
-        macs, inputs = macs + teacher.module.macs, {"teacher": teacher.sha256}
+        module = NoisePrediction(network, schedule, optimisation, teacher.module)
+        taught = {"teacher_sha256": teacher.sha256, "step_macs": 3 * network.macs + teacher.module.macs}
     return train_once(
         name,
         module,
@@ -96,13 +100,13 @@ def train_backbone(
             weights="ema",
             data_sha256=train.sha256,
             stored_as=training.stored_as,
+            **taught,
         ),
         train,
         training,
         hardware,
         seed,
-        macs_per_image=macs,
-        inputs=inputs,
+        inputs={"teacher": teacher.sha256} if teacher else {},
         work_folder=work_folder,
         draw=None if lowest else draw,  # what is trained for a stage draws nothing alone
     )
