@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..networks.early_exit import EarlyExits
 from ..networks.files import NetworkHeader, StoredNetwork
 from ..networks.uvit import UViT
+from .adaptive import AgainstAdaptive, against_adaptive
 from .curves import SwitchCurve, controls, measured_with, rival_name, switch_curves
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
 from .findings import Findings, Standing, standing
@@ -117,6 +118,7 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         agreement=_agreement(data, suggested),
         tolerance=percent(report.parameters.loss_gap.tolerance),
         correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
+        against_adaptive=[_adaptive_row(one) for one in against_adaptive(findings, data.curves)],
         exit_speeds=exit_speeds(findings, full_depth(report.parameters)),
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
         prices=[row for plan in findings.duodiffs if (row := _price_row(plan, findings, data))],
@@ -310,6 +312,14 @@ def _speed_row(plan: MeasuredPlan, baseline: MeasuredPlan) -> dict[str, str]:
         "measured": speed_up_text(plan),
         "share": percent(plan.speed_up / ratio),
     }
+
+
+def _adaptive_row(found: AgainstAdaptive) -> list[str]:
+    cells = [found.plan.name, number(found.plan.gmacs), f"{number(found.plan.seconds_per_image * 1e3)}"]
+    cells.append(record_text(found.plan.record))
+    for difference in (found.at_gmacs, found.at_seconds):
+        cells.append("" if difference is None else _marked(change_text(difference), standing(difference)))
+    return cells
 
 
 def _price_row(plan: MeasuredPlan, findings: Findings, data: AnswerData) -> dict[str, str] | None:
