@@ -99,7 +99,8 @@ MISTAKES = {
     ),
     "mistyped key of a backbone": before(
         "",
-        "parameters: backbones.deep.widht: unknown parameter; here stand depth, heads, patch, steps, width",
+        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, patch, stage, "
+        "steps, width",
         bad.replaced("deep: {width", "deep: {widht"),
     ),
     "unknown global": before(
@@ -216,11 +217,13 @@ MISTAKES = {
         "parameters: noise: a linear noise schedule needs more than 20 timesteps, not 20",
     ),
     "thresholds that repeat": before(
-        "", "parameters: exit_statistics: thresholds repeat", bad.replaced("[0.3, 0.5]", "[0.3, 0.3]")
+        "",
+        "parameters: exit_statistics.thresholds: 0.3 stands twice in [0.3, 0.3]",
+        bad.replaced("[0.3, 0.5]", "[0.3, 0.3]"),
     ),
     "seed blocks that repeat": before(
         "",
-        "parameters: evaluation: seeds repeat: blocks must be disjoint",
+        "parameters: evaluation.seeds: 7 stands twice in [7, 7, 8, 9, 10]",
         bad.replaced("evaluation: {", "evaluation: {seeds: [7, 7, 8, 9, 10], "),
     ),
     "too few seed blocks": before(
@@ -258,7 +261,7 @@ MISTAKES = {
         "nodes has been defined.",
     ),
     "unknown environment": before(
-        "--env nope", "there is no environment 'nope'; conf/ holds base, fashion_mnist, local, test"
+        "--env nope", "there is no environment 'nope'; conf/ holds base, fashion_mnist, fashion_stages, local, test"
     ),
     "unknown runner": before("--runner Nope", "module 'kedro.runner' has no attribute 'Nope'"),
     "versions of what has none": before(

@@ -88,7 +88,7 @@ def executed(log: Sequence[str]) -> Work:
     steps: dict[str, int] = {}
     name, trials = "", 0
     for line in log:
-        if header := re.search(r"\[\d+/\d+\] train (?:backbone: )?(.+)", line):
+        if header := re.search(r"\[\d+/\d+\] train (?:backbone: |for stage: )?(.+)", line):
             name = header[1].strip().replace(" ", "_")
         elif first := re.search(r"going on from step (\d+) of", line):
             steps[name] = -int(first[1])

@@ -60,6 +60,8 @@ def plan_evaluation(
     bank = _bank(networks, early_exit)
     patience = early_exit.exit_patience
     plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience)
+    for evaluated in plans:
+        bank.denoiser(evaluated.plan)  # refuses what the networks were not trained for, before anything is written
     return [_described(evaluated, networks, curves) for evaluated in plans]
 
 
