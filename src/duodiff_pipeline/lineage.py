@@ -11,6 +11,7 @@ from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
 EXITS = "early_exits"
+ASE = "ase"
 
 
 class Lineage:
@@ -34,25 +35,35 @@ class Lineage:
 
     def _require_architecture(self, name: str, network: StoredNetwork) -> None:
         of, header = name.removesuffix(".network"), network.header
-        exits = self._parameters.early_exit
-        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else "uvit"
+        exits, backbone = self._parameters.early_exit, self._parameters.backbones[self._backbone(of)]
+        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else backbone.kind
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
         for parameter, (found, now) in self._found_and_set(of, header).items():
             if found != now:
                 raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
 
+    def _backbone(self, of: str) -> str:
+        """The one that a network is, or was made for."""
+        ase = self._parameters.ase
+        return {EXITS: self._parameters.early_exit.backbone, ASE: ase.backbone if ase else of}.get(of, of)
+
     def _found_and_set(self, of: str, header: NetworkHeader) -> dict[str, tuple[Any, Any]]:
         """By parameter, what a network has and what is set."""
         p, architecture = self._parameters, header.architecture
-        backbone = p.early_exit.backbone if of == EXITS else of
+        backbone = self._backbone(of)
         stage = p.backbones[backbone].stage
         first = {}
         if stage is None or stage.edge is not None:
             lowest = stage.lowest([]) if stage else 0
             first = {f"the first timestep of backbones.{backbone}": (header.timestep_range[0], lowest)}
+        scheduled = {}
+        if of == ASE and p.ase is not None:
+            settings, now = header.training["ase"], p.ase.model_dump(mode="json")
+            scheduled = {f"ase.{key}": (settings[key], now[key]) for key in ("schedule", "depths", "threshold")}
         return {
             **first,
+            **scheduled,
             **{
                 f"backbones.{backbone}.{key}": (architecture[key], getattr(p.backbones[backbone], key))
                 for key in ARCHITECTURE

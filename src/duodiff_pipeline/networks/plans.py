@@ -11,7 +11,9 @@ from ..diffusion.solvers import Solver
 from ..diffusion.stages import StageSchedule
 from ..errors import InputError
 from .adaptive import AdaptiveDenoiser
+from .backbone import Backbone
 from .early_exit import EarlyExits
+from .exit_schedule import ExitSchedule
 from .files import StoredNetwork
 from .shared_exits import SharedExits
 from .staged import StagedDenoiser
@@ -73,6 +75,11 @@ class SamplingPlan:
         return self.switches[0] if len(self.switches) == 1 else None
 
 
+def whole_network(name: str) -> str:
+    """The network that a schedule names, itself or by one of its parts, "<network>/<part>"."""
+    return name.partition("/")[0]
+
+
 def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> SamplingPlan:
     """One network throughout."""
     return SamplingPlan(name, solver, StageSchedule((), (network,), noise))
@@ -80,7 +87,7 @@ def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> Sam
 
 @dataclass(frozen=True)
 class NetworkBank:
-    """The stored backbones by name, and the early exits of one of them.
+    """The stored backbones by name, and the early exits of one of them. A part is named "<network>/<part>".
 
     Raises InputError where backbones were trained on other images than one another, or the exits belong to another
     network.
@@ -98,13 +105,21 @@ class NetworkBank:
         if self.exits is not None and self.exits.header.backbone_sha256 != self.backbones[self.exits_of or ""].sha256:
             raise InputError(f"the early exits do not belong to this {self.exits_of}: train them anew")
 
-    def network(self, name: str) -> UViT:
-        """Raises InputError where no backbone has that name."""
-        if name not in self.backbones:
-            raise InputError(f"there is no backbone {name!r}; there are {sorted(self.backbones)}")
-        module = self.backbones[name].module
-        assert isinstance(module, UViT)
-        return module
+    def stored(self, name: str) -> StoredNetwork:
+        """The network of that name, or the one that a part belongs to; raises InputError where there is none."""
+        whole = whole_network(name)
+        if whole not in self.backbones:
+            raise InputError(f"there is no backbone {whole!r}; there are {sorted(self.backbones)}")
+        return self.backbones[whole]
+
+    def network(self, name: str) -> Backbone:
+        """A network or a part of one; raises InputError where there is none of that name."""
+        module: Any = self.stored(name).module
+        _, named, part = name.partition("/")
+        if named and not hasattr(module, "part"):
+            raise InputError(f"{whole_network(name)} has no parts, but the schedule names {name!r}")
+        served: Backbone = module.part(part) if named else module
+        return served
 
     def denoiser(self, plan: SamplingPlan) -> Denoiser:
         """Raises InputError where the plan names a missing network or uses one outside its trained timesteps."""
@@ -112,7 +127,7 @@ class NetworkBank:
         for j, name in enumerate(schedule.serves):
             network = self.network(name)
             served = [n for n in plan.grid if schedule.stage(n) == j]
-            self.backbones[name].header.require_trained_for(name, served)
+            self.stored(name).header.require_trained_for(name, served)
             if network.config.noise != schedule.noise:
                 raise InputError(
                     f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}"
@@ -122,8 +137,22 @@ class NetworkBank:
         (name,) = schedule.serves
         if self.exits is None or name != self.exits_of:
             raise InputError(f"{plan.name}: {name} has no early exits")
-        assert isinstance(self.exits.module, EarlyExits | SharedExits)
-        return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold, plan.exit_patience)
+        network, exits = self.network(name), self.exits.module
+        assert isinstance(network, UViT)
+        assert isinstance(exits, EarlyExits | SharedExits)
+        return AdaptiveDenoiser(network, exits, plan.exit_threshold, plan.exit_patience)
+
+    def note(self, plan: SamplingPlan) -> str:
+        """What must be said of a plan that samples with another exit schedule than its network was trained for."""
+        for j, name in enumerate(plan.schedule.serves):
+            trained = self.stored(name).header.exit_schedule
+            if trained is None:
+                continue
+            intended = ExitSchedule.from_dict(trained).stages(whole_network(name))
+            served = [n for n in plan.grid if plan.schedule.stage(n) == j]
+            if set(intended.assignment(served)) - {name}:
+                return "sampled with another exit schedule than it was trained for"
+        return ""
 
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""

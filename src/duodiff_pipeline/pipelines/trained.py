@@ -55,6 +55,7 @@ def train_once(
         "architecture": header.architecture,
         "timestep_range": header.timestep_range,
         "steps": steps,
+        "exit_schedule": header.exit_schedule,
         "training": {key: value for key, value in header.training.items() if key not in WATCHING},
     }
     work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)

@@ -10,10 +10,11 @@ import pandas as pd
 from ..analysis.exit_statistics import exit_summary
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
+from ..networks.backbone import TransformerBackbone
 from ..networks.early_exit import EarlyExits
 from ..networks.files import StoredNetwork
-from ..networks.uvit import UViT
 from .curves import SwitchCurve, controls, measured_with, switch_curves
+from .exit_schedules import CLAIM, Saving, claim, saving_rows, savings
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
 from .findings import Findings, Standing, standing
 from .measured import MeasuredPlan
@@ -55,6 +56,11 @@ class AnswerData:
     def rivals(self) -> dict[str, str]:
         """What stands against the switches, by role."""
         return {**RIVALS, **{name: f"{name} in the shallow one's place" for name in self.report.parameters.first_stage}}
+
+    def savings(self, findings: Findings) -> list[Saving]:
+        """Of exit schedules, where there are any."""
+        ase = self.report.parameters.ase
+        return savings(findings, ase.backbone) if ase else []
 
     def loss_gap_of(self, curve: SwitchCurve) -> Mapping[str, Any]:
         return next(s for s in self.loss_gap_switches if (s["solver"], s["steps"]) == (curve.solver, curve.steps))
@@ -117,9 +123,12 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         agreement=_agreement(data, suggested),
         tolerance=percent(report.parameters.loss_gap.tolerance),
         correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
+        savings=saving_rows(data.savings(findings), lambda c: _marked(change_text(c.difference), c.standing)),
         exit_speeds=exit_speeds(findings, full_depth(report.parameters)),
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
-        prices=[row for plan in findings.duodiffs if (row := _price_row(plan, findings, data))],
+        prices=[
+            row for plan in (*findings.duodiffs, *findings.exit_schedules) if (row := _price_row(plan, findings, data))
+        ],
     )
 
 
@@ -149,7 +158,7 @@ def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRang
         for role, rival in data.rivals.items():
             if said := _tally(curve, role):
                 claims.append((f"DuoDiff against {rival} at its cost, {_named(curve)}", said))
-    return claims
+    return [*claims, *((CLAIM, claim(found)) for found in [data.savings(findings)] if found)]
 
 
 def _tally(curve: SwitchCurve, role: str) -> str:
@@ -182,7 +191,7 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
         "name": name.replace("_", " "),
         "what": _what(network),
         "parameters": f"{network.parameters / 1e6:.3g} M",
-        "gmacs": number(network.module.macs / 1e9) if isinstance(network.module, UViT) else "",
+        "gmacs": number(network.module.macs / 1e9) if isinstance(network.module, TransformerBackbone) else "",
         "steps": f"{header.step:,}",
         "training": number(curve["training_gmacs"]),
         "minutes": "unknown" if (seconds := data.training_seconds[name]) is None else number(seconds / 60),
@@ -194,8 +203,11 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
 def _what(network: StoredNetwork) -> str:
     shape = network.header.architecture
     match network.module:
-        case UViT():
-            return f"{counted(shape['depth'], 'block')}, {shape['width']} wide, patch {shape['patch']}"
+        case TransformerBackbone():
+            stack = f"{counted(shape['depth'], 'block')}, {shape['width']} wide, patch {shape['patch']}"
+            stack += ", a DiT" if network.header.kind == "dit" else ""
+            exits = network.header.exit_schedule
+            return f"{stack}, fine-tuned for {', '.join(map(str, exits['depths']))} of them" if exits else stack
         case EarlyExits():
             return f"a head and a probe for each of {shape['depth']} blocks"
         case _:
@@ -273,8 +285,11 @@ def _speed_row(plan: MeasuredPlan, baseline: MeasuredPlan) -> dict[str, str]:
 
 
 def _price_row(plan: MeasuredPlan, findings: Findings, data: AnswerData) -> dict[str, str] | None:
-    """A DuoDiff against the deep network with as many steps of the same solver, where that was evaluated."""
-    last = plan.serves[-1]
+    """A DuoDiff, or an exit schedule, against its last or whole network with as many steps, where it was evaluated."""
+    ase = data.report.parameters.ase
+    last, others = plan.serves[-1], set(plan.serves[:-1])
+    if plan.role == "ase" and ase is not None:
+        last, others = ase.backbone, {"ase"}
     same = [
         p for p in findings.plans if p.serves == (last,) and p.solver == plan.solver.alone and p.exit_threshold is None
     ]
@@ -283,7 +298,7 @@ def _price_row(plan: MeasuredPlan, findings: Findings, data: AnswerData) -> dict
     (deep,) = same
     saved = deep.gmacs - plan.gmacs
     saved_seconds = deep.seconds_per_image - plan.seconds_per_image
-    trained = [data.training_seconds[name] for name in set(plan.serves) - {last}]
+    trained = [data.training_seconds[name] for name in others - {last}]
     seconds = None if None in trained else sum(s for s in trained if s is not None)
     extra = plan.training_gmacs - deep.training_gmacs
     return {

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..diffusion.noise import NoiseSchedule
+from ..networks.backbone import TransformerBackbone
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
 from ..networks.shared_exits import SharedExits, shared_exit_loss
 from ..networks.uvit import UViT
@@ -70,7 +71,7 @@ class NoiseTraining(lightning.LightningModule):
 class NoisePrediction(NoiseTraining):
     """Mean squared error on the noise, timesteps uniform."""
 
-    raw: UViT
+    raw: TransformerBackbone
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
@@ -81,9 +82,15 @@ class NoisePrediction(NoiseTraining):
 class Distillation(NoiseTraining):
     """Mean squared distance to the noise that a frozen network predicts."""
 
-    raw: UViT
+    raw: TransformerBackbone
 
-    def __init__(self, network: UViT, teacher: UViT, noise: NoiseSchedule, optimisation: Optimisation) -> None:
+    def __init__(
+        self,
+        network: TransformerBackbone,
+        teacher: TransformerBackbone,
+        noise: NoiseSchedule,
+        optimisation: Optimisation,
+    ) -> None:
         super().__init__(network, noise, optimisation)
         self.teacher = [teacher]  # in a list, so that it is neither trained nor stored
 

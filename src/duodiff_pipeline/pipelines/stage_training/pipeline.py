@@ -3,12 +3,36 @@ from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
+from .ase import measure_exit_errors, train_ase
 from .nodes import train_for_stage
 
 
-def create_pipeline(teachers: Mapping[str, str | None]) -> Pipeline:
-    """One training, instantiated in a namespace a backbone; teachers: by backbone, who teaches it."""
-    return sum((_train(name, teacher) for name, teacher in teachers.items()), Pipeline([]))
+def create_pipeline(teachers: Mapping[str, str | None], ase: str | None = None) -> Pipeline:
+    """One training, instantiated in a namespace a backbone, and that of ASE.
+
+    teachers: by backbone, who teaches it; ase: the backbone that is fine-tuned for an exit schedule, if one is.
+    """
+    fine_tuned = _fine_tune(ase) if ase else Pipeline([])
+    return sum((_train(name, teacher) for name, teacher in teachers.items()), fine_tuned)
+
+
+def _fine_tune(backbone: str) -> Pipeline:
+    settings = ["params:ase", "params:training", "params:hardware"]
+    network = f"{backbone}.network"
+    return Pipeline(
+        [
+            Node(
+                train_ase,
+                [network, "exit_table", "train_images", *settings, "params:seed", "work_folder"],
+                ["ase.network", "ase.training_curve", "ase.training_seconds"],
+            ),
+            Node(
+                measure_exit_errors,
+                [network, "ase.network", "held_out_images", "params:loss_gap", "params:hardware"],
+                "exit_errors",
+            ),
+        ]
+    )
 
 
 def _train(name: str, teacher: str | None) -> Pipeline:
