@@ -62,7 +62,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "stage_training": stage_training.create_pipeline(
             {name: stage["teacher"] for name, stage in stages.items() if name not in taken}, ase
         ),
-        "switch_search": switch_search.create_pipeline(serve, ase is not None),
+        "switch_search": switch_search.create_pipeline(serve, ase),
         "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"], list(stages)),
         "evaluation": evaluation.create_pipeline(list(backbones), ase is not None),
         "reporting": reporting.create_pipeline(list(backbones), ase is not None),

@@ -113,7 +113,7 @@ def saving_rows(found: Sequence[Saving], difference: Any) -> list[dict[str, str]
             "difference": difference(saving.comparison),
             "standing": saving.comparison.standing,
             "whole": saving.whole.name,
-            "verdict": saving.verdict,
+            "verdict": "" if saving.plan.note else saving.verdict,
         }
         for saving in found
     ]

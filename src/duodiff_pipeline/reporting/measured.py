@@ -25,8 +25,8 @@ class MeasuredPlan:
     role: deep, shallow, duodiff, adadiff, ase or control; runs: who serves how many evaluations, noise to data;
     switches: the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID in
     every seed block, in the order of the records' seeds; exit_depth: blocks executed, mean over evaluations, images and
-    blocks; speed_up: against the baseline, median over blocks, low and high being the extremes; seconds_blocks: an image, in
-    every seed block; note: what must be said of it.
+    blocks; speed_up: against the baseline, median over blocks, low and high being the extremes; seconds_blocks: an
+    image, in every seed block; note: what must be said of it.
     """
 
     name: str

@@ -53,13 +53,12 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
 
 def _ase_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     """None where there is no exit schedule."""
-    ase, noise = data.parameters.ase, data.parameters.noise.schedule()
-    if ase is None or data.exit_errors is None:
-        return {}
-    return {
-        "exit_errors": exit_errors_figure(data.exit_errors, noise),
-        "ase_seconds": ase_figure(findings, savings(findings, ase.backbone)),
-    }
+    figures = {}
+    if data.exit_errors is not None:
+        figures["exit_errors"] = exit_errors_figure(data.exit_errors, data.parameters.noise.schedule())
+    if data.parameters.ase is not None and findings.exit_schedules:
+        figures["ase_seconds"] = ase_figure(findings, savings(findings, data.parameters.ase.backbone))
+    return figures
 
 
 def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""ASE: a trained backbone fine-tuned for an exit schedule, and what its exits err before and after."""
+"""ASE: a trained backbone fine-tuned for an exit schedule."""
 
 import logging
 from dataclasses import asdict, replace
@@ -7,16 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from ...analysis.exit_errors import exit_errors
 from ...analysis.exit_statistics import depths_by_bin
-from ...config import Ase, HardwareSettings, LossGap, Training
+from ...config import Ase, HardwareSettings, Training
 from ...images.pack import ImagePack
-from ...images.pixels import from_uint8
 from ...networks.backbone import TransformerBackbone
 from ...networks.exit_schedule import BINS, ExitSchedule
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.uvit import UViTConfig
-from ..measuring import sampling_device
 from ..trained import train_once
 
 logger = logging.getLogger(__name__)
@@ -89,15 +86,3 @@ def exit_schedule(settings: Ase, network: TransformerBackbone, exit_table: pd.Da
         depths = depths_by_bin(exit_table, settings.threshold, min(BINS, noise.timesteps), noise.timesteps)
         return ExitSchedule.from_relative([depth / network.depth for depth in depths], network.exit_depths, noise)
     return ExitSchedule.named(settings.schedule, network.exit_depths, noise)  # type: ignore[arg-type]
-
-
-def measure_exit_errors(
-    backbone: StoredNetwork, ase: StoredNetwork, held_out: ImagePack, settings: LossGap, hardware: HardwareSettings
-) -> pd.DataFrame:
-    """What the blocks of either network that ran err on held-out images; see `exit_errors`."""
-    device = sampling_device(hardware, backbone, ase)
-    x0 = from_uint8(held_out.images[: settings.images]).to(device)
-    before, after = backbone.module, ase.module
-    assert isinstance(before, TransformerBackbone)
-    assert isinstance(after, TransformerBackbone)
-    return exit_errors(before, after, x0, settings.seed)

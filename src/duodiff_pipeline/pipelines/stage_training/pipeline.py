@@ -3,7 +3,7 @@ from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
-from .ase import measure_exit_errors, train_ase
+from .ase import train_ase
 from .nodes import train_for_stage
 
 
@@ -25,11 +25,6 @@ def _fine_tune(backbone: str) -> Pipeline:
                 train_ase,
                 [network, "exit_table", "train_images", *settings, "params:seed", "work_folder"],
                 ["ase.network", "ase.training_curve", "ase.training_seconds"],
-            ),
-            Node(
-                measure_exit_errors,
-                [network, "ase.network", "held_out_images", "params:loss_gap", "params:hardware"],
-                "exit_errors",
             ),
         ]
     )

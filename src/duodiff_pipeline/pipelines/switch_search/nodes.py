@@ -7,12 +7,15 @@ from typing import Any
 import pandas as pd
 
 from ... import tracking
-from ...config import Ase, HardwareSettings, Noise, Sampling, SwitchSearch
+from ...analysis.exit_errors import exit_errors
+from ...config import Ase, HardwareSettings, LossGap, Noise, Sampling, SwitchSearch
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.stages import StageSchedule
 from ...images.pack import ImagePack
+from ...images.pixels import from_uint8
 from ...metrics.classifier import FeatureClassifier
 from ...metrics.reference import ReferenceStatistics
+from ...networks.backbone import TransformerBackbone
 from ...networks.exit_schedule import ExitSchedule
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
@@ -25,11 +28,23 @@ CODE = ["config/search.py", "diffusion", "metrics", "networks", "search", "pipel
 ASE = "ase"
 
 
-def propose_exit_schedules(exit_errors: pd.DataFrame, settings: Ase, noise: Noise) -> pd.DataFrame:
+def measure_exit_errors(
+    backbone: StoredNetwork, ase: StoredNetwork, held_out: ImagePack, settings: LossGap, hardware: HardwareSettings
+) -> pd.DataFrame:
+    """What a backbone and its fine-tuned copy err on held-out images at every exit depth; see `exit_errors`."""
+    device = sampling_device(hardware, backbone, ase)
+    x0 = from_uint8(held_out.images[: settings.images]).to(device)
+    before, after = backbone.module, ase.module
+    assert isinstance(before, TransformerBackbone)
+    assert isinstance(after, TransformerBackbone)
+    return exit_errors(before, after, x0, settings.seed)
+
+
+def propose_exit_schedules(errors: pd.DataFrame, settings: Ase, noise: Noise) -> pd.DataFrame:
     """Exit schedules with what they are predicted to err, and which of them the search takes."""
     from ...search.exit_candidates import exit_candidates
 
-    return exit_candidates(exit_errors, noise.schedule(), settings.candidates)
+    return exit_candidates(errors, noise.schedule(), settings.candidates)
 
 
 def search_switch(
