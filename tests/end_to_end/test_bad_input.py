@@ -88,7 +88,7 @@ MISTAKES = {
     ),
     "unknown section": before(
         "--params serch.n_trials=5",
-        "parameters: serch: unknown parameter; here stand backbones, data_preparation, early_exit, evaluation, "
+        "parameters: serch: unknown parameter; here stand ase, backbones, data_preparation, early_exit, evaluation, "
         "exit_statistics, hardware, loss_gap, metric_reference, noise, sampling, seed, switch_curves, switch_search, "
         "timestep_clustering, training",
     ),
@@ -98,7 +98,7 @@ MISTAKES = {
     ),
     "mistyped key of a backbone": before(
         "",
-        "parameters: backbones.deep.widht: unknown parameter; here stand depth, heads, patch, steps, width",
+        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, kind, patch, stage, steps, width",
         bad.replaced("deep: {width", "deep: {widht"),
     ),
     "unknown global": before(
@@ -399,8 +399,8 @@ MISTAKES = {
     ),
     "network of another architecture": after(
         "--pipelines switch_search",
-        "deep.network was trained with backbones.deep.depth 3, but it is 5 now: train it again",
-        bad.copied("middle.safetensors", "deep.safetensors"),
+        "deep.network was trained with backbones.deep.depth 1, but it is 5 now: train it again",
+        bad.copied("shallow.safetensors", "deep.safetensors"),
     ),
     "architecture changed after the training": after(
         "--pipelines switch_search --params backbones.deep.width=32",

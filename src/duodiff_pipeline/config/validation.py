@@ -1,6 +1,7 @@
 """From what the YAML files say to the typed tree, or one line about what is wrong."""
 
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -40,8 +41,10 @@ def _validated(kind: type[Tree], raw: dict[str, Any], name: str) -> Tree:
 def _keys_beside(model: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed in the section of `model` that holds the key at `location`."""
     for part in location[:-1]:
-        annotation = (
-            model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
-        )
-        model = annotation
+        if part in getattr(model, "model_fields", {}):
+            annotation = model.model_fields[part].annotation
+            kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+            model = kinds[0] if NoneType in get_args(annotation) else annotation
+        else:  # a name in a dictionary, or a place in a tuple
+            model = model.__args__[0 if isinstance(part, int) else 1]
     return sorted(model.model_fields)
