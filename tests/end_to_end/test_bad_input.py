@@ -98,7 +98,8 @@ MISTAKES = {
     ),
     "mistyped key of a backbone": before(
         "",
-        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, kind, patch, stage, steps, width",
+        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, kind, patch, stage, "
+        "steps, width",
         bad.replaced("deep: {width", "deep: {widht"),
     ),
     "unknown global": before(
