@@ -16,7 +16,7 @@ from ..networks.files import StoredNetwork
 from .curves import SwitchCurve, controls, measured_with, switch_curves
 from .exit_schedules import CLAIM, Saving, claim, saving_rows, savings
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
-from .findings import Findings, Standing, standing
+from .findings import Comparison, Findings, Standing, standing
 from .measured import MeasuredPlan
 from .page import full_depth, run_command
 from .report_data import ReportData
@@ -123,7 +123,12 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         agreement=_agreement(data, suggested),
         tolerance=percent(report.parameters.loss_gap.tolerance),
         correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
-        savings=saving_rows(data.savings(findings), lambda c: _marked(change_text(c.difference), c.standing)),
+        savings=saving_rows(data.savings(findings), _difference),
+        exit_controls=[
+            (plan.name, control.what, percent(control.comparison.cost_ratio), _difference(control.comparison))
+            for plan in findings.exit_schedules
+            for control in findings.controls[plan.name]
+        ],
         exit_speeds=exit_speeds(findings, full_depth(report.parameters)),
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
         prices=[
@@ -323,6 +328,10 @@ def _pays_after(spent: float | None, saved_an_image: float) -> str:
 
 def _named(curve: SwitchCurve) -> str:
     return f"{curve.solver} {curve.steps}"
+
+
+def _difference(comparison: Comparison) -> str:
+    return _marked(change_text(comparison.difference), comparison.standing)
 
 
 def _marked(text: str, which: Standing) -> str:

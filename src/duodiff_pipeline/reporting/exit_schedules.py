@@ -3,14 +3,15 @@
 Source of the claim: Moon et al., ICML 2024, arXiv 2408.05927: 25 to 30 % less time at comparable FID, by any solver.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from ..errors import InputError
 from ..metrics.intervals import Interval, block_interval
 from .findings import Comparison, Findings, compare
 from .measured import MeasuredPlan
-from .wording import difference_text, listed, percent
+from .wording import MINUS, difference_text, listed, percent
 
 Verdict = Literal["holds", "is contradicted", "stays open"]
 
@@ -60,11 +61,17 @@ def savings(findings: Findings, backbone: str) -> list[Saving]:
 
 
 def whole_network_of(plan: MeasuredPlan, findings: Findings, backbone: str) -> MeasuredPlan:
-    """The evaluated plan in which all blocks run, with the same solver and steps; evaluation adds one to each."""
-    return next(
-        p
-        for p in findings.plans
-        if p.serves == (backbone,) and p.solver == plan.solver.alone and p.exit_threshold is None
+    """The evaluated plan in which all blocks run, with the same solver and steps.
+
+    Raises InputError where there is none: evaluation adds one to each, but the backbone may have been changed since.
+    """
+    solver = plan.solver.alone
+    for other in findings.plans:
+        if other.serves == (backbone,) and other.solver == solver and other.exit_threshold is None:
+            return other
+    raise InputError(
+        f"evaluated_plans: none is {backbone} alone by {solver.label} {solver.steps}, against which {plan.name} "
+        "stands: run the pipeline evaluation again"
     )
 
 
@@ -93,15 +100,12 @@ def _solver(saving: Saving) -> str:
 
 def time_text(seconds: Interval) -> str:
     """A share and its interval: 19% (17% to 21%)."""
-    value, low, high = (f"{share:.0%}".replace("-", "\N{MINUS SIGN}") for share in _ends(seconds))
+    shares = (seconds.value, seconds.low, seconds.high)
+    value, low, high = (f"{share:.0%}".replace("-", MINUS) for share in shares)
     return f"{value} ({low} to {high})"
 
 
-def _ends(interval: Interval) -> tuple[float, float, float]:
-    return interval.value, interval.low, interval.high
-
-
-def saving_rows(found: Sequence[Saving], difference: Any) -> list[dict[str, str]]:
+def saving_rows(found: Sequence[Saving], difference: Callable[[Comparison], str]) -> list[dict[str, str]]:
     """Rows of a table; difference: how a page words one, from a `Comparison`."""
     return [
         {

@@ -84,7 +84,11 @@ def ase_figure(figure: Figure, findings: Findings, found: Sequence[Saving]) -> N
         handles=[_key(role.label, role.colour, role.marker) for role in present], loc="outside lower center", ncols=4
     )
     for axes, (_, measure) in zip(panels, measures, strict=True):
-        place_labels(figure, axes, [(measure(s.plan), s.plan.fid, s.plan.name, ROLES["ase"].colour) for s in found])
+        place_labels(
+            figure,
+            axes,
+            [(measure(s.plan), s.plan.fid, s.plan.name.removeprefix("ase "), ROLES["ase"].colour) for s in found],
+        )
 
 
 @drawn(10.4, 3.9)
