@@ -39,6 +39,8 @@ class Lineage:
         expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else backbone.kind
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
+        if of == ASE and header.exit_schedule is None:
+            raise InputError(f"{name} was trained for no exit schedule: train it again")
         for parameter, (found, now) in self._found_and_set(of, header).items():
             if found != now:
                 raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")

@@ -427,6 +427,15 @@ MISTAKES = {
         "deep.network holds a network of kind early_exits, not uvit: train it again",
         bad.copied("early_exits.safetensors", "deep.safetensors"),
     ),
+    "backbone that knows no exit schedule": after(
+        "--pipelines switch_search",
+        "ase.network was trained for no exit schedule: train it again",
+        bad.copied("deep.safetensors", "ase.safetensors"),
+    ),
+    "exit schedule changed after the training": after(
+        "--pipelines switch_search --params ase.schedule=heavy",
+        "ase.network was trained with ase.schedule demo, but it is heavy now: train it again",
+    ),
     "exits of another variant": after(
         "--pipelines exit_statistics --params early_exit.variant=authors",
         "early_exits.network holds a network of kind early_exits, not shared_exits: train it again",
