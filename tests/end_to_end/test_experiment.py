@@ -129,8 +129,8 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     assert [run.info.run_name for run in children if run.info.status != "FINISHED"] == []
     names = sorted(run.info.run_name for run in children)
     trainings = [name for name in names if name.startswith("train ")]
-    names = ("ase", "deep", "early", "early_exits", "middle", "shallow")
-    assert trainings == [f"train {name}" for name in names]
+    trained = ("ase", "deep", "early", "early_exits", "middle", "shallow")
+    assert trainings == [f"train {name}" for name in trained]
     trials = [name for name in names if name.startswith("trial ")]
     assert trials
     assert trials == sorted(set(trials))
