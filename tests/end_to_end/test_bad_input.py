@@ -188,7 +188,7 @@ MISTAKES = {
     ),
     "unknown backbone": before(
         "--params early_exit.backbone=tiny",
-        "parameters: early_exit.backbone is 'tiny', but the backbones are ['deep', 'middle', 'shallow']",
+        "parameters: early_exit.backbone is 'tiny', but the backbones are ['deep', 'early', 'middle', 'shallow']",
     ),
     "unknown solver": before(
         "--params evaluation.solver.name=euler",
@@ -459,7 +459,7 @@ MISTAKES = {
     ),
     "chosen schedule of an unknown backbone": after(
         "--pipelines evaluation",
-        "there is no backbone 'deeep'; there are ['deep', 'middle', 'shallow']",
+        "there is no backbone 'deeep'; there are ['ase', 'deep', 'early', 'middle', 'shallow']",
         bad.edited(CHOSEN, lambda chosen: chosen[0].update(edges=[50], serves=["shallow", "deeep"])),
     ),
     "edges out of order": after(
