@@ -22,7 +22,7 @@ def _parameters(env: str) -> dict[str, Any]:
     ]
 
 
-@pytest.mark.parametrize("env", ["base", "test", "fashion_mnist", "fashion_stages"])
+@pytest.mark.parametrize("env", ["base", "test", "fashion_ase", "fashion_mnist", "fashion_stages"])
 def test_every_environment_is_valid(env: str) -> None:
     assert validate(_parameters(env)).early_exit.backbone in validate(_parameters(env)).backbones
 
@@ -95,6 +95,20 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ("switch_search.history", [], "switch_search.history: Tuple should have at least 1 item"),
         ("switch_search.history", ["carried", "carried"], "switch_search.history: carried stands twice"),
         ("training.ema_decay", 1.0, "training.ema_decay: Input should be less than 1, not 1.0"),
+        ("ase.steps", 0, "ase.steps: Input should be greater than or equal to 1, not 0"),
+        ("ase.step", 5, "ase.step: unknown parameter; here stand backbone, candidates, depths, "),
+        ("ase.solvers", [{"name": "ddim", "stps": 5}], "ase.solvers.0.steps: Field required"),
+        ("ase.solvers", [{"name": "ddim", "steps": 5, "s": 5}], "ase.solvers.0.s: unknown parameter; here stand eta"),
+        ("ase.solvers", [], "ase.solvers: Tuple should have at least 1 item"),
+        ("ase.solvers", [{"name": "ddim", "steps": 1001}], "ase.solvers.steps is 1001, but there are only 1000"),
+        ("ase.schedule", "d3", "ase.schedule: Input should be 'demo', 'light', 'heavy', 'exit_statistics' or 'depths'"),
+        ("ase.schedule", "depths", "ase: depths is needed for the schedule depths, and only there"),
+        ("ase.schedule", "exit_statistics", "ase: threshold is needed for the schedule exit_statistics, and only"),
+        ("ase.depths", [5, 4], "ase: depths is needed for the schedule depths, and only there"),
+        ("ase.backbone", "deeep", "ase.backbone is 'deeep', but the backbones are ['deep', 'middle', 'shallow']"),
+        ("backbones.deep.kind", "unet", "backbones.deep.kind: Input should be 'uvit' or 'dit', not 'unet'"),
+        ("backbones.deep.kind", "dit", "early_exit.backbone is 'deep', but early exits belong to a uvit"),
+        ("backbones.deep.stage", {"egde": 5}, "backbones.deep.stage.edge: Field required"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(key: str, value: Any, message: str) -> None:
@@ -276,3 +290,53 @@ def test_a_suggested_stage_counts_evaluations_of_which_heun_makes_two_a_step() -
 def test_a_loss_gap_without_a_switch_makes_no_stage(k: int, edge: float, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         Stage(**{**STAGE, "edge": None}).lowest([{"steps": 10, "k": k, "timestep_edge": edge}])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"schedule": "depths", "depths": [5, 3, 4]},
+            "ase.depths: exit depths [5, 3, 4] rise towards noise, from 3 to 4 at bin 2: they go from data to noise "
+            "and may only fall",
+        ),
+        (
+            {"schedule": "depths", "depths": [5, 2]},
+            "ase.depths: exit depth 2 is none of this network, which runs 3 to 5 of its blocks",
+        ),
+        (
+            {"schedule": "exit_statistics", "threshold": 0.3},
+            "ase.threshold is 0.3, none of exit_statistics.thresholds [0.05, 0.1, 0.15, 0.2]",
+        ),
+        (
+            {"schedule": "exit_statistics", "threshold": 0.1, "backbone": "middle"},
+            "ase.schedule is exit_statistics, but exits leave 'deep', not 'middle'",
+        ),
+    ],
+)
+def test_an_exit_schedule_that_its_backbone_cannot_have_is_refused(change: dict[str, Any], message: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["ase"].update(change)
+    with pytest.raises(InputError) as caught:
+        validate(raw)
+    assert str(caught.value) == f"parameters: {message}"
+
+
+def test_without_ase_nothing_is_asked_of_it() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["ase"] = None
+    assert validate(raw).ase is None
+
+
+def test_a_dit_of_any_depth_can_be_fine_tuned_for_depths_of_its_own() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"]["plain"] = {**raw["backbones"]["deep"], "kind": "dit", "depth": 4}
+    raw["ase"] |= {"backbone": "plain", "schedule": "depths", "depths": [4, 1]}
+    assert validate(raw).ase is not None
+
+
+def test_the_name_of_ase_is_taken() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"]["ase"] = raw["backbones"]["deep"]
+    with pytest.raises(InputError, match="ase is the name of what the pipeline stage_training trains"):
+        validate(raw)

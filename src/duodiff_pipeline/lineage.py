@@ -11,6 +11,8 @@ from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
 EXITS = "early_exits"
+ASE = "ase"
+SCHEDULED = ("schedule", "depths", "threshold", "dropped_first")
 
 
 class Lineage:
@@ -33,22 +35,26 @@ class Lineage:
                 )
 
     def _taught_by(self, name: str, data: Any) -> dict[str, str]:
-        """The network itself, by name, and its teacher where the pipeline trained it."""
+        """The network itself and what it was fine-tuned from, by name, and its teacher where the pipeline trained it."""
         if not isinstance(data, StoredNetwork):
             return {}
         of = name.removesuffix(".network")
         backbone = self._parameters.backbones.get(of)
         stage = backbone.stage if backbone and not backbone.file else None
         taught = {f"weights of {stage.teacher}": str(data.header.teacher_sha256)} if stage and stage.teacher else {}
+        if of == ASE:
+            taught = {f"weights of {self._backbone(of)}": str(data.header.backbone_sha256)}
         return {f"weights of {of}": data.sha256, **taught}
 
     def _require_architecture(self, name: str, network: StoredNetwork) -> None:
         of, header = name.removesuffix(".network"), network.header
-        exits = self._parameters.early_exit
-        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else "uvit"
+        exits, backbone = self._parameters.early_exit, self._parameters.backbones[self._backbone(of)]
+        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else backbone.kind
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
         self._require_range(name, of, header)
+        if of == ASE and header.exit_schedule is None:
+            raise InputError(f"{name} was trained for no exit schedule: train it again")
         for parameter, (found, now) in self._found_and_set(of, header).items():
             if found != now:
                 raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
@@ -65,12 +71,19 @@ class Lineage:
             )
 
     def _backbone(self, of: str) -> str:
-        return self._parameters.early_exit.backbone if of == EXITS else of
+        """The one that a network is, or was made for."""
+        ase = self._parameters.ase
+        return {EXITS: self._parameters.early_exit.backbone, ASE: ase.backbone if ase else of}.get(of, of)
 
     def _found_and_set(self, of: str, header: NetworkHeader) -> dict[str, tuple[Any, Any]]:
         """By parameter, what a network has and what is set."""
         p, architecture, backbone = self._parameters, header.architecture, self._backbone(of)
+        scheduled = {}
+        if of == ASE and p.ase is not None:
+            found, now = header.training["ase"], p.ase.model_dump(mode="json")
+            scheduled = {f"ase.{key}": (found[key], now[key]) for key in SCHEDULED}
         return {
+            **scheduled,
             **{
                 f"backbones.{backbone}.{key}": (architecture[key], getattr(p.backbones[backbone], key))
                 for key in ARCHITECTURE

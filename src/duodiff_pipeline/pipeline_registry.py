@@ -50,6 +50,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     ends = [name for name in serve if name not in stages]
     shallow, deep = ends[0], ends[-1]
     exits_of = parameters["early_exit"]["backbone"]
+    ase = None if parameters["ase"] is None else parameters["ase"]["backbone"]
     pipelines = {
         "data_preparation": data_preparation.create_pipeline(),
         "metric_reference": metric_reference.create_pipeline(),
@@ -59,11 +60,11 @@ def register_pipelines() -> dict[str, Pipeline]:
         "timestep_clustering": timestep_clustering.create_pipeline(),
         "loss_gap": loss_gap.create_pipeline(shallow, deep),
         "stage_training": stage_training.create_pipeline(
-            {name: stage for name, stage in stages.items() if name not in taken}
+            {name: stage for name, stage in stages.items() if name not in taken}, parameters["ase"]
         ),
-        "switch_search": switch_search.create_pipeline(serve),
+        "switch_search": switch_search.create_pipeline(serve, ase),
         "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"], list(stages)),
-        "evaluation": evaluation.create_pipeline(list(backbones)),
-        "reporting": reporting.create_pipeline(list(backbones)),
+        "evaluation": evaluation.create_pipeline(list(backbones), ase is not None),
+        "reporting": reporting.create_pipeline(list(backbones), ase is not None),
     }
     return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}

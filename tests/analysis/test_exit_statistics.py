@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from duodiff_pipeline.analysis.exit_statistics import exit_curve, exit_panels, exit_summary
+from duodiff_pipeline.analysis.exit_statistics import depths_by_bin, exit_curve, exit_panels, exit_summary
 
 L = 13
 
@@ -87,3 +87,24 @@ def test_exits_deeper_than_the_network_are_refused() -> None:
     for statistic in (exit_curve, exit_summary):
         with pytest.raises(ValueError, match="has 12 blocks"):
             statistic(TABLE, 12)
+
+
+def test_depths_by_bin_are_means_between_evaluations() -> None:
+    """Means 2, 17/3, 6, 13 at timesteps 999, 666, 333, 0; of the three last, that at 666 is the least."""
+    found = depths_by_bin(TABLE, 0.07, 10, 1000)
+    expected = np.interp(np.arange(50, 1000, 100), [0, 333, 666, 999], [13, 6, 17 / 3, 2])
+    assert found == pytest.approx(list(expected))
+    assert depths_by_bin(TABLE, 0.07, 1, 1000) == pytest.approx([np.interp(500, [333, 666], [6, 17 / 3])])
+
+
+def test_depths_by_bin_that_rise_towards_noise_become_their_means() -> None:
+    rising = exit_table([[8, 2, 6, 4]], [90, 60, 30, 0])
+    found = depths_by_bin(rising, 0.07, 3, 90)
+    middles = np.interp([15, 45, 75], [0, 30, 60, 90], [4, 6, 2, 8])
+    assert found == pytest.approx([middles[0], middles[1:].mean(), middles[1:].mean()])
+    assert found == sorted(found, reverse=True)
+
+
+def test_depths_by_bin_of_a_threshold_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"no threshold 0\.5"):
+        depths_by_bin(TABLE, 0.5, 10, 1000)

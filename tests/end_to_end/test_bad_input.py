@@ -89,7 +89,7 @@ MISTAKES = {
     ),
     "unknown section": before(
         "--params serch.n_trials=5",
-        "parameters: serch: unknown parameter; here stand backbones, data_preparation, early_exit, evaluation, "
+        "parameters: serch: unknown parameter; here stand ase, backbones, data_preparation, early_exit, evaluation, "
         "exit_statistics, hardware, loss_gap, metric_reference, noise, sampling, seed, switch_curves, switch_search, "
         "timestep_clustering, training",
     ),
@@ -99,7 +99,7 @@ MISTAKES = {
     ),
     "mistyped key of a backbone": before(
         "",
-        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, patch, stage, "
+        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, kind, patch, stage, "
         "steps, width",
         bad.replaced("deep: {width", "deep: {widht"),
     ),
@@ -261,7 +261,8 @@ MISTAKES = {
         "nodes has been defined.",
     ),
     "unknown environment": before(
-        "--env nope", "there is no environment 'nope'; conf/ holds base, fashion_mnist, fashion_stages, local, test"
+        "--env nope",
+        "there is no environment 'nope'; conf/ holds base, fashion_ase, fashion_mnist, fashion_stages, local, test",
     ),
     "unknown runner": before("--runner Nope", "module 'kedro.runner' has no attribute 'Nope'"),
     "versions of what has none": before(
@@ -403,8 +404,8 @@ MISTAKES = {
     ),
     "network of another architecture": after(
         "--pipelines switch_search",
-        "deep.network was trained with backbones.deep.depth 3, but it is 5 now: train it again",
-        bad.copied("middle.safetensors", "deep.safetensors"),
+        "deep.network was trained with backbones.deep.depth 1, but it is 5 now: train it again",
+        bad.copied("shallow.safetensors", "deep.safetensors"),
     ),
     "architecture changed after the training": after(
         "--pipelines switch_search --params backbones.deep.width=32",
@@ -463,6 +464,15 @@ MISTAKES = {
         "deep.network holds a network of kind early_exits, not uvit: train it again",
         bad.copied("early_exits.safetensors", "deep.safetensors"),
     ),
+    "backbone that knows no exit schedule": after(
+        "--pipelines switch_search",
+        "ase.network was trained for no exit schedule: train it again",
+        bad.copied("deep.safetensors", "ase.safetensors"),
+    ),
+    "exit schedule changed after the training": after(
+        "--pipelines switch_search --params ase.schedule=heavy",
+        "ase.network was trained with ase.schedule demo, but it is heavy now: train it again",
+    ),
     "exits of another variant": after(
         "--pipelines exit_statistics --params early_exit.variant=authors",
         "early_exits.network holds a network of kind early_exits, not shared_exits: train it again",
@@ -486,7 +496,7 @@ MISTAKES = {
     ),
     "chosen schedule of an unknown backbone": after(
         "--pipelines evaluation",
-        "there is no backbone 'deeep'; there are ['deep', 'early', 'middle', 'shallow']",
+        "there is no backbone 'deeep'; there are ['ase', 'deep', 'early', 'middle', 'shallow']",
         bad.edited(CHOSEN, lambda chosen: chosen[0].update(edges=[50], serves=["shallow", "deeep"])),
     ),
     "edges out of order": after(

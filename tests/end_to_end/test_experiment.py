@@ -46,7 +46,7 @@ def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -
     distances = [record for record in records if record["name"] in ("fid", "kid")]
     assert all(record["interval_low"] < record["value"] < record["interval_high"] for record in distances)
     assert all((record["expected"] == pytest.approx(2 / 3)) == ("memorisation" in record["name"]) for record in records)
-    assert {plan["role"] for plan in plans} == {"deep", "shallow", "duodiff", "adadiff", "control"}
+    assert {plan["role"] for plan in plans} == {"deep", "shallow", "duodiff", "adadiff", "ase", "control"}
 
 
 def test_networks_that_have_learnt_nothing_are_not_said_to_copy(finished: Project) -> None:
@@ -71,6 +71,27 @@ def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
         assert abs(cost[control["name"]] - cost[control["control_of"]]) <= max(
             half_a_step, cost[control["control_of"]] * 1e-9
         )
+
+
+def test_exit_schedules_are_trained_searched_evaluated_and_reported(finished: Project) -> None:
+    plans = {p["name"]: p for p in json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())}
+    blocks = pd.read_parquet(finished.data("07_model_output") / "seed_blocks.parquet").groupby("plan")
+    for solver in ("ddpm", "ddim", "dpmsolver++"):
+        own, whole = f"ase demo {solver} 3", f"deep {solver} 3"
+        assert plans[own]["runs"] == "2 ase/3, 1 ase/4"  # at timesteps 99, 66 and 32 of 100
+        assert plans[own]["resident_parameters"] == plans[whole]["resident_parameters"]
+        assert blocks["gmacs"].mean()[own] < blocks["gmacs"].mean()[whole]
+        assert blocks["exit_depth"].mean()[own] == pytest.approx(10 / 3)
+    trials = pd.read_parquet(finished.data("08_reporting") / "trials.parquet")
+    by_exits = trials[trials["edges_by"] == "exit schedule"]
+    assert not by_exits.empty
+    assert all(name.startswith("ase/") for serves in by_exits["serves"] for name in serves)
+    candidates = pd.read_parquet(finished.data("07_model_output") / "exit_candidates.parquet")
+    assert 1 <= candidates["taken"].sum() <= 6
+    for page in ("report.html", "answer.md"):
+        text = (finished.data("08_reporting") / page).read_text()
+        assert "25 to 30 % less time at comparable FID" in text
+        assert "ase demo ddpm 3" in text
 
 
 def test_three_stages_are_searched_evaluated_and_reported(continued: Project) -> None:
@@ -108,7 +129,8 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     assert [run.info.run_name for run in children if run.info.status != "FINISHED"] == []
     names = sorted(run.info.run_name for run in children)
     trainings = [name for name in names if name.startswith("train ")]
-    assert trainings == ["train deep", "train early", "train early_exits", "train middle", "train shallow"]
+    trained = ("ase", "deep", "early", "early_exits", "middle", "shallow")
+    assert trainings == [f"train {name}" for name in trained]
     trials = [name for name in names if name.startswith("trial ")]
     assert trials
     assert trials == sorted(set(trials))

@@ -1,15 +1,19 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.sampling import sample
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
+from duodiff_pipeline.diffusion.starts import SharedStarts
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
+from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan, single
 from duodiff_pipeline.networks.staged import StagedDenoiser
 
@@ -130,3 +134,87 @@ def test_exits_with_a_network_of_their_own_run_that(bank, make_shared_exits, mak
     assert adaptive.network is shared.module.tuned
     assert adaptive.patience == 1
     assert SamplingPlan.from_dict(plan.to_dict()) == plan
+
+
+@pytest.fixture
+def parted(make_uvit, make_stored, noise) -> NetworkBank:
+    """A network of five blocks that was trained to run 5 of them below timestep 500 and 3 above."""
+    trained = ExitSchedule((5, 3), noise)
+    return NetworkBank(
+        {
+            "deep": make_stored(make_uvit(1, depth=5)),
+            "ase": make_stored(make_uvit(2, depth=5), exit_schedule=trained.to_dict()),
+            "late": make_stored(make_uvit(3, depth=5), timestep_range=(0.0, 500.0)),
+        }
+    )
+
+
+def by_depths(depths, noise, network="ase", solver=SOLVER) -> SamplingPlan:
+    return SamplingPlan("ase", solver, ExitSchedule(depths, noise).stages(network).serving(solver.grid(noise)))
+
+
+def test_all_blocks_everywhere_are_the_bare_network_bit_for_bit(parted, noise):
+    plan, bare = by_depths((5, 5), noise), single("whole", "ase", SOLVER, noise)
+    assert plan.runs == "20 ase/5"
+    found, expected = (sample(parted.denoiser(one), SOLVER, noise, (1, 8, 8), range(3), 0, 2) for one in (plan, bare))
+    assert torch.equal(found.images, expected.images)
+    assert parted.static_gmacs(plan) == parted.static_gmacs(bare)
+
+
+def test_parts_serve_their_stages_and_cost_what_was_known_beforehand(parted, noise):
+    plan = by_depths((5, 4, 3), noise)
+    assert plan.runs == "7 ase/3, 7 ase/4, 6 ase/5"
+    trace = sample(parted.denoiser(plan), SOLVER, noise, (1, 8, 8), range(3), 0, 2).trace
+    assert trace.exit_depth[:, 0].tolist() == [3] * 7 + [4] * 7 + [5] * 6
+    assert trace.stages.tolist() == [0] * 7 + [1] * 7 + [2] * 6
+    assert parted.static_gmacs(plan) == pytest.approx(trace.gmacs_per_image, rel=1e-12)
+    network = parted.backbones["ase"].module
+    saved = 2 * 7 + 1 * 7  # blocks of 20 evaluations
+    assert trace.macs.sum(axis=0).tolist() == [20 * network.macs - saved * network.block_macs] * 3
+    assert SamplingPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_exit_depths_share_starts_with_their_own_depth_alone_and_bit_for_bit(parted, noise):
+    starts = SharedStarts(2**20)
+    order = [(5, 4, 3), (5, 3, 3), (4, 4, 4), (4, 3, 3), (5, 4, 3), (3,), (5,)]
+    hits = []
+    for depths in order:
+        plan, before = by_depths(depths, noise), starts.hits
+        denoiser, start = parted.denoiser(plan), starts.of(parted.served_by(plan))
+        shared = sample(denoiser, SOLVER, noise, (1, 8, 8), range(2), 0, 2, start=start)
+        alone = sample(denoiser, SOLVER, noise, (1, 8, 8), range(2), 0, 2)
+        assert torch.equal(shared.images, alone.images)
+        assert (shared.trace.exit_depth == alone.trace.exit_depth).all()
+        assert (shared.trace.macs == alone.trace.macs).all()
+        hits.append(starts.hits - before)
+    assert hits == [0, 1, 0, 1, 1, 1, 0]
+    whole = single("", "ase", SOLVER, noise)
+    others = [single("", "ase/3", SOLVER, noise), single("", "deep/3", SOLVER, noise)]
+    assert len({parted.served_by(plan)[0] for plan in (whole, *others)}) == 3
+
+
+def test_a_plan_says_where_it_leaves_the_schedule_that_was_trained(parted, noise):
+    another = "sampled with another exit schedule than it was trained for"
+    assert parted.note(by_depths((5, 3), noise)) == ""
+    assert parted.note(by_depths((5, 5, 3, 3), noise)) == ""  # the same, in other bins
+    assert parted.note(by_depths((5, 5, 5, 3), noise)) == another
+    assert parted.note(by_depths((3, 3), noise)) == another
+    assert parted.note(by_depths((5, 4), noise, "deep")) == ""  # which was trained for none
+    one_step = Solver("ddim", 1)  # at timestep 999, where both have the same
+    assert parted.note(by_depths((5, 5, 5, 3), noise, solver=one_step)) == ""
+
+
+def test_parts_that_are_not_there_are_refused(parted, noise):
+    for name, said in (
+        ("ase/2", "ase/2: there is no part '2' of a network of 5 blocks; there are 3, 4, 5"),
+        ("ese/3", "there is no backbone 'ese'; there are ['ase', 'deep', 'late']"),
+        ("late/3", "late/3 was trained for timesteps [0, 500), but the schedule uses it at 549"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            parted.denoiser(single("", name, SOLVER, noise))
+
+
+def test_a_network_without_parts_is_named(bank, make_exits, make_stored, noise):
+    heads = make_stored(make_exits(bank.network("deep")), "early_exits")
+    with pytest.raises(InputError, match="exits/3: exits has no parts"):
+        NetworkBank({"exits": heads}).network("exits/3")

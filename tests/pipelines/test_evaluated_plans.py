@@ -2,10 +2,11 @@
 
 import pytest
 
-from duodiff_pipeline.config import EarlyExit, Evaluation, Noise, SwitchSearch
+from duodiff_pipeline.config import Ase, EarlyExit, Evaluation, Noise, SwitchSearch
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
+from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan
 from duodiff_pipeline.pipelines.evaluation.comparison import EvaluatedPlan, evaluated_plans
 from duodiff_pipeline.pipelines.evaluation.nodes import plan_evaluation
@@ -142,3 +143,67 @@ def test_what_learnt_one_stage_has_no_order_reversed(bank, make_uvit, make_store
     assert not any("reversed" in name for name in names)
     for one in plans:
         bank.denoiser(one.plan)  # each serves only where it was trained
+
+
+ASE = Ase(
+    backbone="deep",
+    schedule="demo",
+    depths=None,
+    threshold=None,
+    dropped_first="outer",
+    weighting="uniform",
+    steps=1,
+    learning_rate=1e-4,
+    ema_decay=0.9,
+    solvers=({"name": "ddpm", "steps": 20}, {"name": "ddim", "steps": 20}, {"name": "dpmsolver++", "steps": 10}),
+    candidates=2,
+)
+
+
+@pytest.fixture
+def with_ase(bank, make_uvit, make_stored) -> NetworkBank:
+    deep = bank.backbones["deep"]
+    exits = ExitSchedule((5, 5, 4, 4, 4, 4, 3, 3, 3, 3), NOISE).to_dict()
+    ase = make_stored(make_uvit(6, depth=5), exit_schedule=exits, backbone_sha256=deep.sha256)
+    return NetworkBank({**bank.backbones, "ase": ase})
+
+
+def test_an_exit_schedule_is_held_against_its_whole_network_with_every_solver(with_ase):
+    plans = {one.plan.name: one for one in evaluated_plans([], SETTINGS, with_ase, BACKBONES, NOISE, ase=ASE)}
+    assert [name for name, one in plans.items() if one.role == "ase"] == [
+        "ase demo ddpm 20",
+        "ase demo ddim 20",
+        "ase demo dpmsolver++ 10",
+    ]
+    assert {"deep ddpm 20", "deep ddim 20", "deep dpmsolver++ 10"} < set(plans)
+    assert plans["ase demo ddim 20"].plan.runs == "8 ase/3, 8 ase/4, 4 ase/5"
+    controls = [name for name, one in plans.items() if one.control_of == "ase demo ddim 20"]
+    assert controls == ["control fewer steps ddim 16", "control middle ddim 26"]
+    for name in controls:
+        cost, own = (with_ase.static_gmacs(plans[each].plan) for each in (name, "ase demo ddim 20"))
+        assert cost == pytest.approx(own, rel=0.5 / len(plans[name].plan.grid) + 1e-9)
+    assert all(SamplingPlan.from_dict(one.plan.to_dict()) == one.plan for one in plans.values())
+
+
+def test_the_searched_exit_schedule_says_that_it_was_not_trained_for(with_ase, make_exits, make_stored):
+    choice = {"solver": "ddim", "steps": 10, "history": "carried", "edges": [500.0], "serves": ["ase/3", "ase/5"]}
+    deep = with_ase.backbones["deep"]
+    exits = make_stored(make_exits(deep.module), "early_exits", backbone_sha256=deep.sha256)
+    stored = {f"network_{name}": network for name, network in with_ase.backbones.items()}
+    stored |= {"network_early_exits": exits}
+    prices = {"shallow": 1.0, "middle": 2.0, "deep": 4.0, "ase": 0.5, "early_exits": 0.25}
+    curves = {f"curve_{name}": {"training_gmacs": price} for name, price in prices.items()}
+    early_exit = EarlyExit(backbone="deep", variant="duodiff", probe="linear", patience=None, steps=1)
+    space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
+    search = SwitchSearch(n_trials=1, images=None, seed=0, **space)
+    noise = Noise(kind="linear", timesteps=1000)
+    plans = plan_evaluation([choice], SETTINGS, search, early_exit, noise, ASE, **stored, **curves)
+    described = {plan["name"]: plan for plan in plans}
+    assert described["ase searched ddim 10"]["runs"] == "5 ase/3, 5 ase/5"
+    assert {name: plan["note"] for name, plan in described.items() if plan["note"]} == {
+        "ase searched ddim 10": "sampled with another exit schedule than it was trained for"
+    }
+    for name in ("ase searched ddim 10", "ase demo ddim 20"):
+        assert described[name]["resident_parameters"] == deep.parameters  # one set of weights for all depths
+        assert described[name]["training_gmacs"] == 4.5  # the deep network's, and its fine-tuning
+    assert {plan["role"] for plan in plans} == {"deep", "shallow", "ase", "control"}

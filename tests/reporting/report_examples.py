@@ -34,9 +34,10 @@ CONF = Path(__file__).parents[2] / "conf" / "base" / "parameters.yml"
 SEEDS = (101, 102, 103, 104, 105)
 KID_FLOOR = Floor((-1.1, 0.2, 0.9), 599)
 COST = {"deep": 0.0178, "middle": 0.0101, "shallow": 0.0062}  # GMACs an evaluation
-DEPTH = {"deep": 9, "middle": 5, "shallow": 3}
-PARAMETERS = {"deep": 1_790_000, "middle": 1_010_000, "shallow": 610_000, "early_exits": 40_000}
-TRAINING = {"deep": 13_600.0, "middle": 7_700.0, "shallow": 4_700.0, "early_exits": 1_100.0}
+COST |= {"ase/5": 0.0108, "ase/9": 0.0178}
+DEPTH = {"deep": 9, "middle": 5, "shallow": 3, "ase/5": 5, "ase/9": 9}
+PARAMETERS = {"deep": 1_790_000, "middle": 1_010_000, "shallow": 610_000, "early_exits": 40_000, "ase": 1_790_000}
+TRAINING = {"deep": 13_600.0, "middle": 7_700.0, "shallow": 4_700.0, "early_exits": 1_100.0, "ase": 1_300.0}
 
 # name: role, solver, runs from noise to data, mean FID
 PLANS: dict[str, tuple[str, str, str, float]] = {
@@ -59,6 +60,9 @@ MORE: dict[str, tuple[str, str, str, float]] = {
     "control reversed ddim 20 k=8,15": ("control", "ddim", "8 deep, 7 middle, 5 shallow", 19.0),
     "duodiff ddim 20 k=7 middle-deep": ("duodiff", "ddim", "7 middle, 13 deep", 8.25),
     "control reversed ddim 20 k=13 deep-middle": ("control", "ddim", "13 deep, 7 middle", 12.0),
+    "ase demo ddim 20": ("ase", "ddim", "14 ase/5, 6 ase/9", 8.3),
+    "ase demo dpmsolver++ 10": ("ase", "dpmsolver++", "7 ase/5, 3 ase/9", 9.5),
+    "ase searched ddim 20": ("ase", "ddim", "10 ase/5, 10 ase/9", 8.0),
 }
 
 
@@ -129,11 +133,15 @@ def evaluation(
                 **about,
             )
             records.append(record.model_dump(mode="json"))
-        trained = [*serves, *(["early_exits"] if threshold else [])]
+        served = dict.fromkeys(network.partition("/")[0] for network in serves)
+        resident = [*served, *(["early_exits"] if threshold else [])]
+        trained = [*resident, *(["deep"] if role == "ase" else [])]
         described = dict(name=name, role=role, control_of=None, **solver.to_dict(), edges=list(edges))
         described |= dict(serves=serves, runs=runs, exit_threshold=threshold, nfe=len(assignment), switches=switches)
         described |= dict(
-            resident_parameters=sum(PARAMETERS[n] for n in trained), training_gmacs=sum(TRAINING[n] for n in trained)
+            note="sampled otherwise" if "searched" in name else "",
+            resident_parameters=sum(PARAMETERS[n] for n in resident),
+            training_gmacs=sum(TRAINING[n] for n in trained),
         )
         seconds = (gmacs * 0.011 + 0.00008 * len(assignment) / 20) * (1.6 if threshold else 1)
         speed_up = (COST["deep"] * 20 * 0.011 + 0.00008) / seconds
@@ -144,6 +152,7 @@ def evaluation(
         sampling[name] = dict(
             seconds_per_image=seconds, speed_up=speed_up, speed_up_low=speed_up * 0.95, speed_up_high=speed_up * 1.08
         )
+        sampling[name]["seconds_blocks"] = [seconds * factor for factor in (1, 1.2, 0.9, 1, 1.1)]  # of all alike
     timings = {"sampling": sampling, "training_seconds": {name: 10 * gmacs**0.5 for name, gmacs in TRAINING.items()}}
     return dict(records=records, evaluated=evaluated, seed_blocks=pd.concat(rows, ignore_index=True), timings=timings)
 

@@ -64,7 +64,7 @@ def test_all_figures_grids_and_tables_are_there(page):
     assert "no switch suggested: exit depth takes no step" in text
     assert "commit c0ffee" in text
     assert "with changes that are not committed" in text
-    assert text.count("learning_rate") == 2
+    assert text.count("learning_rate") == 3
     assert report_data().train.sha256 in text
 
 

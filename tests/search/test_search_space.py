@@ -6,6 +6,7 @@ from optuna.trial import FixedTrial
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
+from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.search.space import Candidate, SearchSpace
 
 NOISE = NoiseSchedule()
@@ -222,3 +223,26 @@ def test_clusterings_that_would_lead_it_beyond_are_not_offered():
     choices = trial.distributions["edges of 2 stages after d by"].choices
     assert choices == ("switch", "exit_statistics")  # uniform has its edge at 500
     assert trial.distributions["exit_statistics of 2 stages after d"].choices == ("exits at 0.1", "exits at 0.2")
+
+
+EXITS = tuple(ExitSchedule(depths, NOISE).stages("ase") for depths in ((5, 3), (5, 4, 3), (5, 5)))
+
+
+@pytest.mark.parametrize(
+    ("which", "runs"), [(0, "10 ase/3, 10 ase/5"), (1, "7 ase/3, 7 ase/4, 6 ase/5"), (2, "20 ase/5")]
+)
+def test_an_exit_schedule_is_one_more_choice_of_who_serves(which, runs):
+    own = space(exit_schedules=EXITS)
+    proposal = own.suggest(fixed({"serves": "exit schedule", "exit schedule": which}))
+    assert (proposal.plan.runs, proposal.edges_by) == (runs, "exit schedule")
+    assert offered({"serves": "a"}, exit_schedules=EXITS)["serves"] == [*ORDERS, "exit schedule"]
+    assert own.suggest(fixed({"serves": "a"})).plan.runs == "20 a"
+
+
+def test_an_exit_schedule_has_a_history_too_and_an_anchor():
+    own = space(exit_schedules=EXITS, history=("carried", "dropped"))
+    *_, ddim, dpm = [own.suggest(FixedTrial(anchor)).plan for anchor in own.anchors()]
+    assert (ddim.runs, dpm.runs) == ("7 ase/3, 7 ase/4, 6 ase/5",) * 2
+    assert len(own.anchors()) == len(space().anchors()) + 2
+    chosen = {"solver": "dpmsolver++", "serves": "exit schedule", "exit schedule": 0, "history": "dropped"}
+    assert own.suggest(fixed(chosen)).plan.solver == Solver("dpmsolver++", 20, history="dropped")

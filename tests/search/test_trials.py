@@ -5,7 +5,7 @@ from optuna.trial import create_trial
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.search.space import Candidate, SearchSpace
-from duodiff_pipeline.search.trials import spread, trials_table
+from duodiff_pipeline.search.trials import best_exit_schedule, spread, trials_table
 
 SPACE = SearchSpace(
     ("ddim",),
@@ -81,7 +81,7 @@ def table(*rows) -> pd.DataFrame:
     """Of (plan, stages, fid, gmacs, on_front)."""
     columns = pd.DataFrame(rows, columns=["plan", "stages", "fid", "gmacs", "on_front"])
     serves = columns["stages"].map(lambda stages: ["shallow", "middle", "deep"][-stages:])
-    return columns.assign(serves=serves, trial=range(len(rows)))
+    return columns.assign(serves=serves, trial=range(len(rows)), edges_by="switch")
 
 
 def plans(rows) -> list[str]:
@@ -125,3 +125,16 @@ def test_where_the_front_has_no_several_stages_the_best_of_them_is_taken():
 def test_of_equal_fid_the_cheaper_comes_first():
     rows = [("dear", 2, 7.0, 9.0, False), ("cheap", 2, 7.0, 8.0, False), ("deep", 1, 5.0, 3.0, True)]
     assert plans(spread(table(*rows), 1)) == ["cheap"]
+
+
+def test_exit_schedules_are_chosen_for_themselves():
+    found = table(
+        *FRONT, ("ase dear", 3, 8.0, 15.0, False), ("ase cheap", 2, 9.0, 9.0, False), ("ase/5", 1, 1.0, 1.0, True)
+    )
+    exits = found["plan"].str.startswith("ase")
+    found.loc[exits, "edges_by"] = "exit schedule"
+    assert plans(spread(found, 9)) == ["k=1", "k=3", "k=5", "k=7", "k=9"]
+    assert plans(best_exit_schedule(found)) == ["ase dear"]
+    found.loc[found["plan"] == "ase cheap", "on_front"] = True
+    assert plans(best_exit_schedule(found)) == ["ase cheap"]
+    assert best_exit_schedule(found[~exits]) == []

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.training.batches import StepBatches
+from duodiff_pipeline.training.exit_schedules import ExitScheduleTraining
 from duodiff_pipeline.training.fit import Fitted, Hardware, fit
 from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction
 from duodiff_pipeline.training.optimisation import Optimisation
@@ -75,6 +77,10 @@ class RecordedExits(Recorded, EarlyExitTraining):
     pass
 
 
+class RecordedSchedule(Recorded, ExitScheduleTraining):
+    pass
+
+
 def optimisation(**changes) -> Optimisation:
     options = {
         "steps": STEPS,
@@ -105,6 +111,15 @@ def make_exit_training(make_uvit, make_exits, noise):
 
 
 @pytest.fixture
+def make_schedule_training(make_uvit, noise):
+    def make(**changes) -> RecordedSchedule:
+        network = make_uvit().train().requires_grad_(True)
+        return RecordedSchedule(network, ExitSchedule((3, 2), noise), "uniform", noise, optimisation(**changes))
+
+    return make
+
+
+@pytest.fixture
 def run(tmp_path):
     def run(training, folder="work", every=5, precision="32-true", observer=None, draw=None) -> Fitted:
         batches = StepBatches(IMAGES, (0, 1000), 4, training.optimisation.steps, seed=3)
@@ -123,11 +138,9 @@ def assert_same_training(a, b) -> None:
 
 # a checkpoint every 5 steps: killed before the first, in the first half, in the second, and just after one
 @pytest.mark.parametrize(("killed_at", "goes_on_at"), [(4, 0), (6, 5), (9, 5), (14, 10), (20, 15)])
-@pytest.mark.parametrize("kind", ["backbone", "early exits"])
-def test_a_killed_training_goes_on_to_the_same_weights_average_and_losses(
-    make_training, make_exit_training, run, killed_at, goes_on_at, kind
-):
-    make = make_training if kind == "backbone" else make_exit_training
+@pytest.mark.parametrize("kind", ["training", "exit_training", "schedule_training"])
+def test_a_killed_training_goes_on_to_the_same_weights_average_and_losses(run, request, killed_at, goes_on_at, kind):
+    make = request.getfixturevalue(f"make_{kind}")
     whole, killed, resumed = make(), make(), make()
     expected = run(whole, "whole")
     killed.killed_at = killed_at
@@ -190,6 +203,17 @@ def test_average_follows_its_formula(make_training, run, decay):
             average = d * average + (1 - d) * weights.double()
         torch.testing.assert_close(training.averages[i].double(), average, rtol=0, atol=1e-6)
     assert (training.averages[9] - training.weights[9]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.999])
+def test_average_of_a_fine_tuning_begins_at_the_loaded_weights(make_schedule_training, run, decay):
+    training = make_schedule_training(ema_decay=decay)
+    average = flat(training.raw).double()
+    assert torch.equal(flat(training.ema.module).double(), average)
+    run(training)
+    for found, weights in zip(training.averages, training.weights, strict=True):
+        average = decay * average + (1 - decay) * weights.double()
+        torch.testing.assert_close(found.double(), average, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 1, 4, STEPS - 1])

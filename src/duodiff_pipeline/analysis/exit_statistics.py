@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 EXIT_COLUMNS = ("threshold", "image", "evaluation", "timestep", "exit_depth")
 
@@ -85,6 +86,22 @@ def exit_curve(table: pd.DataFrame, full_depth: int) -> pd.DataFrame:
         }
     )
     return curve.reset_index().sort_values(["threshold", "timestep"], ascending=[True, False], ignore_index=True)
+
+
+def depths_by_bin(table: pd.DataFrame, threshold: float, bins: int, timesteps: int) -> list[float]:
+    """Mean exit depth in the middle of equal bins of the timesteps 0..T-1, data to noise, made to fall towards noise.
+
+    Between evaluations it is interpolated; of what never rises, it is the nearest by least squares.
+    Raises ValueError for a malformed table or a threshold that is not in it.
+    """
+    found = [panel for panel in exit_panels(table) if panel.threshold == threshold]
+    if not found:
+        raise ValueError(f"the exit table has no threshold {threshold:g}")
+    (panel,) = found
+    middles = (np.arange(bins) + 0.5) * timesteps / bins
+    means = np.interp(middles, panel.timesteps[::-1], panel.depths.mean(axis=0)[::-1])
+    falling: list[float] = isotonic_regression(means, increasing=False).x.tolist()
+    return falling
 
 
 def exit_summary(table: pd.DataFrame, full_depth: int) -> pd.DataFrame:

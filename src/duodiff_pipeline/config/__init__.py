@@ -4,6 +4,7 @@ The whole tree is validated before any node runs; what is unknown or out of boun
 """
 
 from .analysis import ExitStatistics, LossGap, TimestepClustering
+from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
 from .parameters import Globals, Parameters
@@ -14,6 +15,7 @@ from .training import Backbone, EarlyExit, Stage, Training
 from .validation import validate, validate_globals
 
 __all__ = [
+    "Ase",
     "Backbone",
     "DataPreparation",
     "EarlyExit",

@@ -5,7 +5,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from ..errors import InputError
+from ..networks.exit_schedule import ExitSchedule
 from .analysis import ExitStatistics, LossGap, TimestepClustering
+from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
 from .search import SwitchCurves, SwitchSearch
@@ -32,14 +35,16 @@ class Parameters(Settings):
     exit_statistics: ExitStatistics
     timestep_clustering: TimestepClustering
     loss_gap: LossGap
+    ase: Ase | None = Field(description="null: there is none")
     switch_search: SwitchSearch
     switch_curves: SwitchCurves
     evaluation: Evaluation
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Parameters":
-        if "early_exits" in self.backbones:
-            raise ValueError("backbones: early_exits is the name of what the pipeline early_exit trains")
+        for taken, by in (("early_exits", "early_exit"), ("ase", "stage_training")):
+            if taken in self.backbones:
+                raise ValueError(f"backbones: {taken} is the name of what the pipeline {by} trains")
         side = self.data_preparation.image_size
         for name, backbone in self.backbones.items():
             if side is not None and side % backbone.patch:
@@ -52,6 +57,7 @@ class Parameters(Settings):
             ("early_exit.backbone is", self.early_exit.backbone),
             *(("switch_search.backbones names", name) for name in self.switch_search.backbones),
             ("evaluation.middle is", self.evaluation.middle),
+            ("ase.backbone is", self.ase.backbone if self.ase else None),
         ]
         for key, wanted in named:
             if wanted is not None and wanted not in self.backbones:
@@ -62,12 +68,17 @@ class Parameters(Settings):
                 "switch_search.backbones"
             )
         self._require_stages(stages)
+        if self.backbones[self.early_exit.backbone].kind != "uvit":
+            raise ValueError(f"early_exit.backbone is {self.early_exit.backbone!r}, but early exits belong to a uvit")
+        if self.ase is not None:
+            self._require_exit_schedule(self.ase)
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
             "switch_curves.steps": self.switch_curves.steps,
             "evaluation.solver.steps": [self.evaluation.solver.steps],
             "timestep_clustering.nodes": [self.timestep_clustering.nodes],
+            **({"ase.solvers.steps": [solver.steps for solver in self.ase.solvers]} if self.ase else {}),
         }
         for key, counts in counted.items():
             if max(counts) > self.noise.timesteps:
@@ -88,6 +99,24 @@ class Parameters(Settings):
         """The backbones that learn only the stage they serve first in."""
         return [name for name, backbone in self.backbones.items() if backbone.stage is not None]
 
+    def _require_exit_schedule(self, ase: Ase) -> None:
+        """Raises ValueError where the exit schedule is none of its backbone's, or follows exits not collected."""
+        if ase.threshold is not None and ase.threshold not in self.exit_statistics.thresholds:
+            raise ValueError(
+                f"ase.threshold is {ase.threshold:g}, none of exit_statistics.thresholds "
+                f"{list(self.exit_statistics.thresholds)}"
+            )
+        if ase.threshold is not None and ase.backbone != self.early_exit.backbone:
+            raise ValueError(
+                f"ase.schedule is exit_statistics, but exits leave {self.early_exit.backbone!r}, not {ase.backbone!r}"
+            )
+        if ase.depths is not None:
+            exit_depths = self.backbones[ase.backbone].architecture(self.backbones[ase.backbone].patch, 1).exit_depths
+            try:
+                ExitSchedule(ase.depths, self.noise.schedule()).require_fits(exit_depths)
+            except InputError as error:
+                raise ValueError(f"ase.depths: {error}") from error
+
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""
         for name, stage in stages.items():
@@ -104,6 +133,7 @@ class Parameters(Settings):
             **{f"backbones.{name}.stage.teacher": stage.teacher for name, stage in stages.items()},
             "early_exit.backbone": self.early_exit.backbone,
             "evaluation.middle": self.evaluation.middle,
+            "ase.backbone": self.ase.backbone if self.ase else None,
         }
         for key, wanted in everywhere.items():
             if wanted in stages:

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..errors import InputError
-from ..networks.files import ExitVariant, StoredAs
+from ..networks.dit import DiTConfig
+from ..networks.files import BackboneKind, ExitVariant, StoredAs
 from ..networks.probes import ProbeName
+from ..networks.transformer import TransformerConfig
 from ..networks.uvit import UViTConfig
 from ..training.optimisation import Optimisation
 from .settings import Settings
@@ -50,11 +52,12 @@ class Stage(Settings):
 
 
 class Backbone(Settings):
-    """One U-ViT and how long it is trained."""
+    """One network and how long it is trained."""
 
+    kind: BackboneKind = Field(default="uvit", description="uvit, with long skips, or dit, without, steered by adaLN")
     patch: int = Field(ge=1, description="side of a patch, pixels")
     width: int = Field(ge=1, description="D, width of a token")
-    depth: int = Field(ge=1, description="L, blocks, odd")
+    depth: int = Field(ge=1, description="L, blocks; odd of a uvit")
     heads: int = Field(ge=1, description="attention heads")
     steps: int = Field(ge=1, description="training steps")
     stage: Stage | None = Field(default=None, description="where it serves; null: it learns all timesteps")
@@ -67,9 +70,10 @@ class Backbone(Settings):
             raise ValueError("the stage of a network from a file needs its edge")
         return self
 
-    def architecture(self, image_size: int, channels: int, **more: Any) -> UViTConfig:
-        """The U-ViT for images of that size; raises InputError where the numbers do not fit together."""
-        return UViTConfig(image_size, channels, self.patch, self.width, self.depth, self.heads, **more)
+    def architecture(self, image_size: int, channels: int, **more: Any) -> TransformerConfig:
+        """The network for images of that size; raises InputError where the numbers do not fit together."""
+        config = DiTConfig if self.kind == "dit" else UViTConfig
+        return config(image_size, channels, self.patch, self.width, self.depth, self.heads, **more)
 
 
 class Training(Settings):

@@ -42,7 +42,8 @@ def _keys_beside(model: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed in the section of `model` that holds the key at `location`."""
     for part in location[:-1]:
         fields = getattr(model, "model_fields", {})
-        model = fields[part].annotation if part in fields else get_args(model)[1]  # of a dict
+        # a key of a section, a name in a dictionary, or a place in a tuple
+        model = fields[part].annotation if part in fields else get_args(model)[0 if isinstance(part, int) else 1]
         if isinstance(model, UnionType):  # a section or null
             model = get_args(model)[0]
     return sorted(model.model_fields)

@@ -12,12 +12,15 @@ from torch import nn
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from ..files import content_sha256, load_tensors, save_tensors
+from .dit import DiT, DiTConfig
 from .early_exit import EarlyExits
 from .probes import ProbeName
 from .shared_exits import SharedExits
+from .transformer import TransformerConfig
 from .uvit import UViT, UViTConfig
 
 StoredAs = Literal["float32", "float16"]
+BackboneKind = Literal["uvit", "dit"]
 ExitVariant = Literal["duodiff", "authors"]
 EXIT_KINDS: dict[tuple[ExitVariant, ProbeName], str] = {
     ("duodiff", "linear"): "early_exits",
@@ -25,8 +28,9 @@ EXIT_KINDS: dict[tuple[ExitVariant, ProbeName], str] = {
     ("authors", "linear"): "shared_exits",
     ("authors", "attention"): "shared_exits_attention",
 }
-KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {
+KINDS: dict[str, Callable[[Any], nn.Module]] = {
     "uvit": UViT,
+    "dit": DiT,
     **{
         kind: partial(EarlyExits if variant == "duodiff" else SharedExits, probe=probe)
         for (variant, probe), kind in EXIT_KINDS.items()
@@ -34,17 +38,19 @@ KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {
 }
 
 
-def _config(architecture: dict[str, Any]) -> UViTConfig:
-    return UViTConfig(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
+def _config(kind: str, architecture: dict[str, Any]) -> TransformerConfig:
+    config = DiTConfig if kind == "dit" else UViTConfig
+    return config(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
 
 
 @dataclass(frozen=True)
 class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
     parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
-    the training pack; backbone_sha256: of the network that early exits were made for; teacher_sha256: of the one whose
-    predictions it learnt; step_macs: multiply-accumulates of a training step for one image, None where that is three
-    passes of the network alone; stored_as: precision of the weights in the file, which compute in float32 once loaded.
+    the training pack; backbone_sha256: of the network that early exits were made for, or that this one was fine-tuned
+    from; teacher_sha256: of the one whose predictions it learnt; step_macs: multiply-accumulates of a training step for
+    one image, None where that is three passes of the network alone; stored_as: precision of the weights in the file,
+    which compute in float32 once loaded; exit_schedule: the one it was trained for, as `ExitSchedule.to_dict` has it.
     """
 
     kind: str
@@ -58,6 +64,7 @@ class NetworkHeader:
     teacher_sha256: str | None = None
     step_macs: int | None = None
     stored_as: StoredAs = "float32"
+    exit_schedule: dict[str, Any] | None = None
 
     def require_trained_for(self, name: str, timesteps: Sequence[float]) -> None:
         """Raises InputError where a schedule would use the network at timesteps it was not trained for."""
@@ -108,7 +115,7 @@ class StoredNetwork:
         raw, state = load_tensors(path, "network")
         try:
             header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
-            config = _config(header.architecture)
+            config = _config(header.kind, header.architecture)
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} was written by another version ({error}): train it anew") from error
         if header.kind not in KINDS:

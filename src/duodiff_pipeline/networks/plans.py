@@ -11,7 +11,9 @@ from ..diffusion.solvers import Solver
 from ..diffusion.stages import StageSchedule
 from ..errors import InputError
 from .adaptive import AdaptiveDenoiser
+from .backbone import Backbone, HasParts, network_of, part_of
 from .early_exit import EarlyExits
+from .exit_schedule import ExitSchedule
 from .files import StoredNetwork
 from .shared_exits import SharedExits
 from .staged import StagedDenoiser
@@ -80,7 +82,7 @@ def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> Sam
 
 @dataclass(frozen=True)
 class NetworkBank:
-    """The stored backbones by name, and the early exits of one of them.
+    """The stored backbones by name, and the early exits of one of them. A part is named "<network>/<part>".
 
     Raises InputError where backbones were trained on other images than one another, or the exits belong to another
     network.
@@ -98,13 +100,27 @@ class NetworkBank:
         if self.exits is not None and self.exits.header.backbone_sha256 != self.backbones[self.exits_of or ""].sha256:
             raise InputError(f"the early exits do not belong to this {self.exits_of}: train them anew")
 
-    def network(self, name: str) -> UViT:
-        """Raises InputError where no backbone has that name."""
-        if name not in self.backbones:
-            raise InputError(f"there is no backbone {name!r}; there are {sorted(self.backbones)}")
-        module = self.backbones[name].module
-        assert isinstance(module, UViT)
-        return module
+    def stored(self, name: str) -> StoredNetwork:
+        """What a name in a plan belongs to; raises InputError where there is no such backbone."""
+        network = network_of(name)
+        if network not in self.backbones:
+            raise InputError(f"there is no backbone {network!r}; there are {sorted(self.backbones)}")
+        return self.backbones[network]
+
+    def network(self, name: str) -> Backbone:
+        """The backbone, or the part of one, that a name in a plan means.
+
+        Raises InputError where there is none of that name, and where a part must be named.
+        """
+        module, part = self.stored(name).module, part_of(name)
+        if part is None and isinstance(module, Backbone):
+            return module
+        if not isinstance(module, HasParts):
+            raise InputError(f"{name}: {network_of(name)} has no parts")
+        try:
+            return module.part(part or "")
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
 
     def denoiser(self, plan: SamplingPlan) -> Denoiser:
         """Raises InputError where the plan names a missing network or uses one outside its trained timesteps."""
@@ -112,7 +128,7 @@ class NetworkBank:
         for j, name in enumerate(schedule.serves):
             network = self.network(name)
             served = [n for n in plan.grid if schedule.stage(n) == j]
-            self.backbones[name].header.require_trained_for(name, served)
+            self.stored(name).header.require_trained_for(name, served)
             if network.config.noise != schedule.noise:
                 raise InputError(
                     f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}"
@@ -122,13 +138,27 @@ class NetworkBank:
         (name,) = schedule.serves
         if self.exits is None or name != self.exits_of:
             raise InputError(f"{plan.name}: {name} has no early exits")
-        assert isinstance(self.exits.module, EarlyExits | SharedExits)
-        return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold, plan.exit_patience)
+        network, exits = self.network(name), self.exits.module
+        assert isinstance(network, UViT)
+        assert isinstance(exits, EarlyExits | SharedExits)
+        return AdaptiveDenoiser(network, exits, plan.exit_threshold, plan.exit_patience)
 
-    def served_by(self, plan: SamplingPlan) -> tuple[tuple[int, str], ...]:
-        """Of each evaluation, the stage, and the sha256 of the network that serves it."""
-        stages = (plan.schedule.stage(n) for n in plan.grid)
-        return tuple((stage, self.backbones[plan.schedule.serves[stage]].sha256) for stage in stages)
+    def note(self, plan: SamplingPlan) -> str:
+        """What must be said of a plan that samples with another exit schedule than its network was trained for."""
+        for j, name in enumerate(plan.schedule.serves):
+            trained = self.stored(name).header.exit_schedule
+            if trained is None:
+                continue
+            intended = ExitSchedule.from_dict(trained).stages(network_of(name))
+            served = [n for n in plan.grid if plan.schedule.stage(n) == j]
+            if set(intended.assignment(served)) - {name}:
+                return "sampled with another exit schedule than it was trained for"
+        return ""
+
+    def served_by(self, plan: SamplingPlan) -> tuple[tuple[int, str, str | None], ...]:
+        """Of each evaluation, the stage, and who serves it: the sha256 of the network, and the part."""
+        serves = [(self.stored(name).sha256, part_of(name)) for name in plan.schedule.serves]
+        return tuple((stage, *serves[stage]) for stage in map(plan.schedule.stage, plan.grid))
 
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""

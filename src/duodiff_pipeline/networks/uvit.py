@@ -7,7 +7,8 @@ Parameter names and layouts are those of the official checkpoints, so that they 
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal
@@ -16,42 +17,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diffusion.denoiser import Prediction
-from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
+from .backbone import require_labels
 from .cost import count_macs
+from .transformer import TransformerBackbone, TransformerConfig, run_first
+
+DropOrder = Literal["outer", "inner"]
 
 
 @dataclass(frozen=True)
-class UViTConfig:
-    """Architecture of a U-ViT.
+class UViTConfig(TransformerConfig):
+    """Architecture of a U-ViT; its depth is odd (the official "depth 12" is 13 here: 6 in, 1 mid, 6 out).
 
-    depth counts all blocks and is odd (the official "depth 12" is 13 here: 6 in, 1 mid, 6 out).
-    num_classes is 0 for an unconditional network. timestep_scale multiplies the timestep before it is
-    embedded: 1 for networks trained here, 0.001 for checkpoints trained on normalised time. predicts says what the last
-    layer puts out, the noise or the clean image; `forward` returns the noise either way, by `noise`, the schedule that
-    the network belongs to.
+    dropped_first: which out blocks go first where an exit depth drops some, those near the output or those near the
+    middle; in blocks and the middle one always run, for without them the long skips carry nothing (ASE, figure 8).
 
-    Raises InputError where the patch does not divide the image, the heads do not divide the width,
-    or the depth is even.
+    Raises InputError where the depth is even, too.
     """
 
-    image_size: int
-    channels: int
-    patch: int
-    width: int
-    depth: int
-    heads: int
-    num_classes: int = 0
-    timestep_scale: float = 1.0
-    predicts: Literal["noise", "image"] = "noise"
-    noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+    dropped_first: DropOrder = "outer"
 
     def __post_init__(self) -> None:
-        if self.image_size % self.patch:
-            raise InputError(f"patch {self.patch} does not divide the image size {self.image_size}")
-        if self.width % self.heads:
-            raise InputError(f"heads {self.heads} does not divide the width {self.width}")
+        super().__post_init__()
         if self.depth % 2 == 0:
             raise InputError(f"depth {self.depth} is even: a U-ViT has as many out blocks as in blocks and one between")
 
@@ -60,8 +47,8 @@ class UViTConfig:
         return 2 if self.num_classes else 1
 
     @property
-    def patches(self) -> int:
-        return (self.image_size // self.patch) ** 2
+    def exit_depths(self) -> range:
+        return range(self.depth // 2 + 1, self.depth + 1)
 
 
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
@@ -111,9 +98,13 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
         self.skip_linear = nn.Linear(2 * width, width) if merges_skip else None
 
-    def forward(self, x_nsd: Tensor, skip_nsd: Tensor | None = None) -> Tensor:
+    def forward(self, x_nsd: Tensor, skip_nsd: Tensor | None = None, running: int | None = None) -> Tensor:
+        """running: how many of the images, the first ones, do more than merge; all of them where it is None."""
         if self.skip_linear is not None and skip_nsd is not None:
             x_nsd = self.skip_linear(torch.cat([x_nsd, skip_nsd], dim=-1))
+        return run_first(self._attend_and_map, x_nsd, running)
+
+    def _attend_and_map(self, x_nsd: Tensor) -> Tensor:
         x_nsd = x_nsd + self.attn(self.norm1(x_nsd))
         return x_nsd + self.mlp(self.norm2(x_nsd))
 
@@ -137,7 +128,7 @@ def unpatchify(tokens_npk: Tensor, patch: int, channels: int) -> Tensor:
     return grid.permute(0, 5, 1, 3, 2, 4).reshape(n, channels, side * patch, side * patch)
 
 
-def output_to_noise(config: UViTConfig, output_nchw: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+def output_to_noise(config: TransformerConfig, output_nchw: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
     """What a last layer puts out to the noise in images x: eps = (x - sqrt(abar) x0) / sqrt(1 - abar)."""
     if config.predicts == "noise":
         return output_nchw
@@ -161,11 +152,13 @@ class ReadsOut(nn.Module):
         return output_to_noise(self.config, output, x_nchw, timesteps)
 
 
-class UViT(ReadsOut):
+class UViT(ReadsOut, TransformerBackbone):
     """A noise-predicting U-ViT; keeps the `Denoiser` contract.
 
-    Its parts (`embed`, `run_block`, `read_out`) are public so that early exits can stop between blocks.
+    What it is made of (`embed`, `run_block`, `read_out`) is public so that early exits can stop between blocks.
     """
+
+    config: UViTConfig
 
     def __init__(self, config: UViTConfig) -> None:
         super().__init__()
@@ -193,52 +186,50 @@ class UViT(ReadsOut):
             else:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
-    @property
-    def depth(self) -> int:
-        return self.config.depth
-
     @cached_property
     def blocks(self) -> list[Block]:
         return [*self.in_blocks, self.mid_block, *self.out_blocks]
 
     def embed(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W), timesteps (N,) and labels (N,) to tokens (N, S, D)."""
-        if (labels is None) != (self.label_emb is None):
-            raise InputError(
-                f"this network has {self.config.num_classes} classes: labels are needed exactly where it has any"
-            )
+        require_labels(labels, self.config.num_classes)
         time = timestep_embedding(timesteps * self.config.timestep_scale, self.config.width)
         tokens = [time.to(x_nchw.dtype)[:, None], self.patch_embed(x_nchw)]
         if self.label_emb is not None:
             tokens.insert(0, self.label_emb(labels)[:, None])
         return torch.cat(tokens, dim=1) + self.pos_embed
 
-    def run_block(self, i: int, tokens_nsd: Tensor, skips: list[Tensor]) -> Tensor:
-        """Run block i of 0..L-1; in blocks push their output on `skips`, out blocks pop it."""
+    def run_block(self, i: int, tokens_nsd: Tensor, skips: list[Tensor], running: int | None = None) -> Tensor:
+        """Run block i of 0..L-1; in blocks push their output on `skips`, out blocks pop it. running: see `Block`."""
         half = self.depth // 2
         if i <= half:
-            tokens_nsd = self.blocks[i](tokens_nsd)
+            tokens_nsd = self.blocks[i](tokens_nsd, None, running)
             if i < half:
                 skips.append(tokens_nsd)
             return tokens_nsd
-        return self.blocks[i](tokens_nsd, skips.pop())
+        return self.blocks[i](tokens_nsd, skips.pop(), running)
 
-    def forward(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict the noise (N, C, H, W) in images that stand at timesteps (N,) of their own."""
+    def forward(
+        self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None, running: Sequence[int] | None = None
+    ) -> Tensor:
         tokens, skips = self.embed(x_nchw, timesteps, labels), list[Tensor]()
         for i in range(self.depth):
-            tokens = self.run_block(i, tokens, skips)
+            tokens = self.run_block(i, tokens, skips, None if running is None else running[i])
         return self.read_out(tokens, x_nchw, timesteps)
 
+    @property
+    def needed_depths(self) -> list[int]:
+        always, *out = self.exit_depths
+        return [always] * always + (out if self.config.dropped_first == "outer" else out[::-1])
+
     @cached_property
-    def macs(self) -> int:
-        """Multiply-accumulates of one evaluation of one image."""
+    def block_macs(self) -> int:
         c = self.config
-        with torch.device("meta"):
-            shapes_only = UViT(replace(c, predicts="noise"))  # the conversion costs no matrix product
-            image, timestep = torch.empty(1, c.channels, c.image_size, c.image_size), torch.empty(1)
-            label = torch.empty(1, dtype=torch.long) if c.num_classes else None
-        return count_macs(shapes_only, image, timestep, label)
+        return count_macs(self.mid_block, torch.empty(1, c.extra_tokens + c.patches, c.width, device="meta"))
+
+    @property
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        return [self.pos_embed]  # the embedding of time itself has none
 
     @cached_property
     def macs_before_blocks(self) -> list[int]:
@@ -249,9 +240,3 @@ class UViT(ReadsOut):
             tokens = torch.empty(1, c.extra_tokens + c.patches, c.width)
         blocks = [count_macs(b, tokens, tokens) if b.skip_linear else count_macs(b, tokens) for b in self.blocks]
         return list(accumulate(blocks, initial=count_macs(self.patch_embed, image)))
-
-    def predict(self, x: Tensor, timestep: float, labels: Tensor | None = None) -> Prediction:
-        """See `Denoiser.predict`."""
-        n = len(x)
-        eps = self(x, torch.full((n,), timestep, device=x.device), labels)
-        return Prediction(eps, torch.full((n,), self.depth), torch.full((n,), self.macs))

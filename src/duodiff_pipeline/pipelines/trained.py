@@ -10,7 +10,7 @@ from .. import tracking
 from ..config import HardwareSettings, Training
 from ..images.pack import ImagePack
 from ..networks.files import NetworkHeader, StoredNetwork
-from ..networks.uvit import UViT
+from ..networks.transformer import TransformerBackbone
 from ..workdir import WorkDir
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def train_once(
         "architecture": header.architecture,
         "timestep_range": header.timestep_range,
         "steps": steps,
+        "exit_schedule": header.exit_schedule,
         "training": {key: value for key, value in header.training.items() if key not in WATCHING},
     }
     work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
@@ -92,7 +93,7 @@ def training_gmacs(stored: StoredNetwork) -> float:
     header = stored.header
     step_macs = header.step_macs
     if step_macs is None:
-        assert isinstance(stored.module, UViT)
+        assert isinstance(stored.module, TransformerBackbone)
         step_macs = 3 * stored.module.macs
     batch_images: int = header.training["batch_images"]
     return header.step * batch_images * step_macs / 1e9

@@ -8,22 +8,24 @@ from typing import Any
 import pandas as pd
 
 from ..analysis.exit_statistics import exit_summary
-from ..config import Parameters
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from ..networks.early_exit import EarlyExits
-from ..networks.files import NetworkHeader, StoredNetwork
-from ..networks.uvit import UViT
+from ..networks.files import StoredNetwork
+from ..networks.transformer import TransformerBackbone
 from .adaptive import AgainstAdaptive, against_adaptive
 from .curves import SwitchCurve, controls, measured_with, rival_name, switch_curves
+from .exit_schedules import CLAIM, Saving, claim, saving_rows, savings
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
-from .findings import Findings, Standing, standing
+from .findings import Comparison, Findings, Standing, standing
 from .measured import MeasuredPlan
 from .page import full_depth, run_command
+from .prices import price_rows
 from .report_data import ReportData
 from .statements import exit_speeds, exits, headline, reasons
 from .switches import SwitchRange, suggested_switches
 from .template import render
+from .training_commands import training_commands
 from .wording import change_text, counted, listed, number, percent, record_text, speed_up_text, spread_text
 
 
@@ -55,6 +57,11 @@ class AnswerData:
     def roles(self) -> list[str]:
         """Of what stands against the switches of any curve."""
         return list(dict.fromkeys(role for curve in self.curves for role in curve.roles))
+
+    def savings(self, findings: Findings) -> list[Saving]:
+        """Of exit schedules, where there are any."""
+        ase = self.report.parameters.ase
+        return savings(findings, ase.backbone) if ase else []
 
     def loss_gap_of(self, curve: SwitchCurve) -> Mapping[str, Any]:
         return next(s for s in self.loss_gap_switches if (s["solver"], s["steps"]) == (curve.solver, curve.steps))
@@ -90,6 +97,7 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
     report = data.report
     _require_same_networks(findings, data)
     suggested = suggested_switches(report.change_points, report.exit_table, data.noise)
+    taken = [name for name, seconds in data.training_seconds.items() if seconds is None]
     record = findings.baseline.record
     return render(
         "answer.md.j2",
@@ -102,7 +110,7 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         record=record,
         claims=_claims(findings, data, suggested),
         networks=[_network_row(name, network, data) for name, network in data.networks.items()],
-        training_commands=_training_commands(data),
+        training_commands=training_commands(report, data.networks, taken),
         baseline=findings.baseline.name,
         baseline_fid=record_text(record),
         floor=spread_text(findings.floor.mean, findings.floor.spread),
@@ -119,9 +127,15 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         tolerance=percent(report.parameters.loss_gap.tolerance),
         correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
         against_adaptive=[_adaptive_row(one) for one in against_adaptive(findings, data.curves)],
+        savings=saving_rows(data.savings(findings), _difference),
+        exit_controls=[
+            (plan.name, control.what, percent(control.comparison.cost_ratio), _difference(control.comparison))
+            for plan in findings.exit_schedules
+            for control in findings.controls[plan.name]
+        ],
         exit_speeds=exit_speeds(findings, full_depth(report.parameters)),
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
-        prices=[row for plan in findings.duodiffs if (row := _price_row(plan, findings, data))],
+        prices=price_rows(findings, report.parameters.ase, data.training_seconds),
     )
 
 
@@ -151,7 +165,7 @@ def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRang
         for role in curve.roles:
             if said := _tally(curve, role):
                 claims.append((f"DuoDiff against {rival_name(role)}, {_named(curve)}", said))
-    return claims
+    return [*claims, *((CLAIM, claim(found)) for found in [data.savings(findings)] if found)]
 
 
 def _tally(curve: SwitchCurve, role: str) -> str:
@@ -184,7 +198,7 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
         "name": name.replace("_", " "),
         "what": _what(network),
         "parameters": f"{network.parameters / 1e6:.3g} M",
-        "gmacs": number(network.module.macs / 1e9) if isinstance(network.module, UViT) else "",
+        "gmacs": number(network.module.macs / 1e9) if isinstance(network.module, TransformerBackbone) else "",
         "steps": f"{header.step:,}",
         "training": number(curve["training_gmacs"]),
         "minutes": "unknown" if (seconds := data.training_seconds[name]) is None else number(seconds / 60),
@@ -193,51 +207,14 @@ def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[st
     }
 
 
-def _training_commands(data: AnswerData) -> list[str]:
-    """What makes the networks again, each after what it learns from, with the settings in its header."""
-    report = data.report
-
-    def run(*part: str, **settings: Any) -> str:
-        return run_command(report.environment, {**report.runtime_params, **settings}, part)
-
-    stages = {name: b.stage for name, b in report.parameters.backbones.items() if b.stage is not None}
-    commands = [run("--pipelines", "data_preparation")]
-    for name in sorted(data.networks, key=lambda name: name in stages):  # stages come after their teachers
-        header, taken = data.networks[name].header, data.training_seconds[name] is None
-        if name in stages and stages[name].edge is None and not taken:
-            commands.append(run("--pipelines", "loss_gap"))
-        if header.backbone_sha256:
-            commands.append(
-                run("--pipelines", "early_exit", **_other_settings("early_exit", header, report.parameters))
-            )
-        elif taken:
-            commands.append(run("--nodes", f"{name}.take"))
-        else:
-            other = _other_settings(f"backbones.{name}", header, report.parameters)
-            commands.append(run("--nodes", f"{name}.train", **other))
-    return list(dict.fromkeys(commands))
-
-
-def _other_settings(of: str, header: NetworkHeader, parameters: Parameters) -> dict[str, Any]:
-    """Parameters by which a network was trained and that the run has otherwise; of: where its steps stand."""
-    section = parameters.early_exit if of == "early_exit" else parameters.backbones[of.removeprefix("backbones.")]
-    now = {
-        "seed": parameters.seed,
-        **{f"hardware.{key}": value for key, value in parameters.hardware},
-        **{f"training.{key}": value for key, value in parameters.training.model_dump(mode="json").items()},
-        f"{of}.steps": section.steps,
-    }
-    was = {f"training.{key}": value for key, value in header.training.items() if key not in ("seed", "hardware")}
-    was |= {f"hardware.{key}": value for key, value in header.training["hardware"].items()}
-    was |= {"seed": header.training["seed"], f"{of}.steps": header.step}
-    return {key: value for key, value in was.items() if now[key] != value}
-
-
 def _what(network: StoredNetwork) -> str:
     shape = network.header.architecture
     match network.module:
-        case UViT():
-            return f"{counted(shape['depth'], 'block')}, {shape['width']} wide, patch {shape['patch']}"
+        case TransformerBackbone():
+            stack = f"{counted(shape['depth'], 'block')}, {shape['width']} wide, patch {shape['patch']}"
+            stack += ", a DiT" if network.header.kind == "dit" else ""
+            exits = network.header.exit_schedule
+            return f"{stack}, fine-tuned for {', '.join(map(str, exits['depths']))} of them" if exits else stack
         case EarlyExits():
             return f"a head and a probe for each of {shape['depth']} blocks"
         case _:
@@ -322,42 +299,12 @@ def _adaptive_row(found: AgainstAdaptive) -> list[str]:
     return cells
 
 
-def _price_row(plan: MeasuredPlan, findings: Findings, data: AnswerData) -> dict[str, str] | None:
-    """A DuoDiff against the deep network with as many steps of the same solver, where that was evaluated."""
-    last = plan.serves[-1]
-    same = [
-        p for p in findings.plans if p.serves == (last,) and p.solver == plan.solver.alone and p.exit_threshold is None
-    ]
-    if not same:
-        return None
-    (deep,) = same
-    saved = deep.gmacs - plan.gmacs
-    saved_seconds = deep.seconds_per_image - plan.seconds_per_image
-    trained = [data.training_seconds[name] for name in set(plan.serves) - {last}]
-    seconds = None if None in trained else sum(s for s in trained if s is not None)
-    extra = plan.training_gmacs - deep.training_gmacs
-    return {
-        "name": plan.name,
-        "memory": f"{number(plan.resident_mb)} instead of {number(deep.resident_mb)}",
-        "training": f"{number(extra)} ({percent(extra / deep.training_gmacs)})",
-        "saved": f"{number(saved)} ({percent(saved / deep.gmacs)})",
-        "pays": _pays_after(extra, saved),
-        "pays_seconds": "never"
-        if saved_seconds <= 0
-        else "unknown"
-        if seconds is None
-        else f"{seconds / saved_seconds:,.0f}",
-    }
-
-
-def _pays_after(spent: float | None, saved_an_image: float) -> str:
-    if saved_an_image <= 0:
-        return "never"
-    return "unknown" if spent is None else f"{spent / saved_an_image:,.0f}"
-
-
 def _named(curve: SwitchCurve) -> str:
     return f"{curve.solver} {curve.steps}"
+
+
+def _difference(comparison: Comparison) -> str:
+    return _marked(change_text(comparison.difference), comparison.standing)
 
 
 def _marked(text: str, which: Standing) -> str:

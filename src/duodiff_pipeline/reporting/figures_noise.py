@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..analysis.exit_statistics import exit_curve
 from ..diffusion.noise import NoiseSchedule
-from .style import BLUE, GREY, INK, LIGHT, ORANGE, SEARCHED, SUGGESTED, drawn
+from .style import BLUE, GREY, INK, LIGHT, ORANGE, SEARCHED, SUGGESTED, drawn, fit_scale
 from .switches import SwitchRange
 from .wording import MINUS
 
@@ -117,6 +117,23 @@ def edges_figure(
     below.set(ylabel="mean similarity", ylim=(0, 1.03))
     figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     _noise_to_data(below, noise)
+
+
+@drawn(10.4, 3.9)
+def exit_errors_figure(figure: Figure, errors: pd.DataFrame, noise: NoiseSchedule) -> None:
+    """Error of every exit depth over that of the whole untuned network, before (dashed) and after the fine-tuning."""
+    axes = figure.add_subplot()
+    whole = errors[errors["depth"] == errors["depth"].max()].set_index("timestep")["before"]
+    by_depth = list(errors.groupby("depth"))
+    for colour, (depth, own) in zip(_shades(len(by_depth)), by_depth, strict=True):
+        own = own.set_index("timestep")
+        for network, line in (("before", "--"), ("after", "-")):
+            label = f"{depth} blocks" if network == "after" else None
+            axes.plot(own.index, own[network] / whole, color=colour, linestyle=line, marker=".", label=label)
+    fit_scale(axes, "y", [float(v) for n in ("before", "after") for v in errors[n] / errors["timestep"].map(whole)])
+    axes.set(ylabel="error, of the whole network's")
+    figure.legend(loc="outside lower center", ncols=len(by_depth))
+    _noise_to_data(axes, noise)
 
 
 def _noise_to_data(axes: Axes, noise: NoiseSchedule) -> None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..diffusion.solvers import Solver
+from .exit_schedules import Saving
 from .findings import Findings
 from .measured import MeasuredPlan
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, ROLES, SKY, drawn, fit_scale, place_labels, role_of
@@ -58,6 +59,37 @@ def seconds_figure(figure: Figure, findings: Findings) -> None:
     proportional = Line2D([], [], color=GREY, linestyle="--", label="time in proportion to cost")
     figure.legend(handles=[*_role_keys(findings), proportional], loc="outside lower center", ncols=7)
     place_labels(figure, axes, [_label(plan, plan.seconds_per_image * 1e3) for plan in findings.plans])
+
+
+@drawn(10.4, 4.4)
+def ase_figure(figure: Figure, findings: Findings, found: Sequence[Saving]) -> None:
+    """Every exit schedule with its whole network, by a line: FID against cost, and against the clock."""
+    panels = figure.subplots(1, 2, sharey=True)
+    measures: tuple[tuple[str, Callable[[MeasuredPlan], float]], ...] = (
+        ("cost (GMACs an image)", lambda plan: plan.gmacs),
+        ("measured milliseconds an image", lambda plan: plan.seconds_per_image * 1e3),
+    )
+    for axes, (label, measure) in zip(panels, measures, strict=True):
+        for saving in found:
+            ends = (saving.whole, saving.plan)
+            axes.plot([measure(p) for p in ends], [p.fid for p in ends], color=GREY, linewidth=1, zorder=1)
+            for plan in ends:
+                _point(axes, plan, measure(plan), plan.fid, findings, interval=True)
+        axes.set(xlabel=label)
+        axes.margins(x=0.15)
+    plans = [plan for saving in found for plan in (saving.whole, saving.plan)]
+    fit_scale(panels[0], "y", [plan.fid for plan in plans])
+    panels[0].set_ylabel("FID")
+    present = dict.fromkeys(role_of(plan.role, 1) for plan in plans)
+    figure.legend(
+        handles=[_key(role.label, role.colour, role.marker) for role in present], loc="outside lower center", ncols=4
+    )
+    for axes, (_, measure) in zip(panels, measures, strict=True):
+        place_labels(
+            figure,
+            axes,
+            [(measure(s.plan), s.plan.fid, s.plan.name.removeprefix("ase "), ROLES["ase"].colour) for s in found],
+        )
 
 
 @drawn(10.4, 3.9)

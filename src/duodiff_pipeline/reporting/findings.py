@@ -57,7 +57,8 @@ class Control:
 class Findings:
     """plans: all evaluated, the baseline first; floor, kid_floor: of FID and of KID; pick: the recommended plan against
     the baseline; against_deep: every other plan against the baseline; cheaper: those of them that the pick is chosen
-    from, cheapest first; controls: of every DuoDiff, by its name; rivals: what undoes the pick (`_rivals`).
+    from, cheapest first; controls: of every DuoDiff and exit schedule, by its name; rivals: what undoes the pick
+    (`_rivals`).
     """
 
     plans: tuple[MeasuredPlan, ...]
@@ -77,6 +78,11 @@ class Findings:
     @property
     def duodiffs(self) -> tuple[MeasuredPlan, ...]:
         return tuple(plan for plan in self.plans if plan.role == "duodiff")
+
+    @property
+    def exit_schedules(self) -> tuple[MeasuredPlan, ...]:
+        """Those of ASE."""
+        return tuple(plan for plan in self.plans if plan.role == "ase")
 
     @property
     def adaptive(self) -> tuple[MeasuredPlan, ...]:
@@ -115,7 +121,7 @@ def weigh(plans: Sequence[MeasuredPlan], floor: Floor, kid_floor: Floor) -> Find
         pick=pick,
         against_deep=against_deep,
         cheaper=cheaper,
-        controls={plan.name: _controls(plan, plans) for plan in plans if plan.role == "duodiff"},
+        controls={plan.name: _controls(plan, plans) for plan in plans if plan.role in ("duodiff", "ase")},
         rivals=_rivals(pick.plan, against_deep),
     )
 
@@ -132,9 +138,9 @@ def standing(difference: Interval) -> Standing:
 
 
 def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Control, ...]:
-    """The controls of one DuoDiff, found by what they are: a plan that two DuoDiffs share is evaluated once."""
+    """The controls of one DuoDiff or exit schedule, found by what they are: a plan that two share is evaluated once."""
     alone = [p for p in plans if len(p.serves) == 1 and p.exit_threshold is None and _family(p) == _family(duodiff)]
-    alone = [p for p in alone if p.role != "shallow"]  # evaluated at no cost but its own
+    alone = [p for p in alone if p.role not in ("shallow", "ase")]  # the shallow one is at no cost but its own
     last, ks = duodiff.serves[-1], duodiff.solver.switches
     reversed_switches = tuple(ks[-1 - ks.index(k)] for k in reversed(duodiff.switches))
     found = []
@@ -142,7 +148,12 @@ def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Con
     for network in sorted(networks, key=lambda name: name != last):
         nearest = min((p for p in alone if p.serves[0] == network), key=lambda p: abs(p.gmacs - duodiff.gmacs))
         found.append((f"{network} with {counted(nearest.nfe, 'evaluation')}", nearest))
+    if duodiff.role == "ase":
+        other = [p for p in plans if p.role == "duodiff" and _family(p) == _family(duodiff)]
+        found += [(f"DuoDiff, {p.runs}", p) for p in sorted(other, key=lambda p: abs(p.gmacs - duodiff.gmacs))[:1]]
     for plan in plans:
+        if plan is duodiff:
+            continue
         if plan.solver == duodiff.solver and plan.serves == duodiff.serves[::-1] and plan.switches == reversed_switches:
             found.append((f"the order reversed, {last} first", plan))
         if plan.exit_threshold is not None:

@@ -22,10 +22,11 @@ METRICS = ("fid", "kid", *MEMORISATION)
 class MeasuredPlan:
     """An evaluated plan with its metric records, seed blocks and measured time.
 
-    role: deep, shallow, duodiff, adadiff or control; runs: who serves how many evaluations, noise to data; switches:
-    the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID in every seed
-    block, in the order of the records' seeds; exit_depth: blocks executed, mean over evaluations, images and blocks;
-    speed_up: against the baseline, median over blocks, low and high being the extremes.
+    role: deep, shallow, duodiff, adadiff, ase or control; runs: who serves how many evaluations, noise to data;
+    switches: the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID in
+    every seed block, in the order of the records' seeds; exit_depth: blocks executed, mean over evaluations, images and
+    blocks; speed_up: against the baseline, median over blocks, low and high being the extremes; seconds_blocks: an
+    image, in every seed block; note: what must be said of it.
     """
 
     name: str
@@ -47,6 +48,8 @@ class MeasuredPlan:
     speed_up: float
     speed_up_low: float
     speed_up_high: float
+    seconds_blocks: tuple[float, ...]
+    note: str = ""
 
     @property
     def record(self) -> MetricRecord:
@@ -147,5 +150,6 @@ def _measured(
         fid_blocks=tuple(float(blocks[name, seed]["fid"]) for seed in seeds),
         kid_blocks=tuple(float(blocks[name, seed]["kid"]) for seed in seeds),
         exit_depth=fmean(float(blocks[name, seed]["exit_depth"]) for seed in seeds),
-        **sampling[name],
+        **{**sampling[name], "seconds_blocks": tuple(sampling[name]["seconds_blocks"])},
+        note=described["note"],
     )

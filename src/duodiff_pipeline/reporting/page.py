@@ -19,8 +19,9 @@ from ..diffusion.noise import NoiseSchedule
 from ..diffusion.stages import StageSchedule
 from ..images.pixels import grid_hwc
 from ..metrics.intervals import Interval
-from .figures_noise import edges_figure, exit_statistics_figure
-from .figures_results import cost_figure, seconds_figure, switch_figure, training_figure
+from .exit_schedules import CLAIM, claim, saving_rows, savings
+from .figures_noise import edges_figure, exit_errors_figure, exit_statistics_figure
+from .figures_results import ase_figure, cost_figure, seconds_figure, switch_figure, training_figure
 from .findings import Control, Findings
 from .measured import MEMORISATION, MeasuredPlan
 from .report_data import ReportData
@@ -40,6 +41,7 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     evaluated = [switch for plan in findings.duodiffs for switch in evaluated_switches(plan, noise)]
     comparable = _trials_compare(findings, data)
     return {
+        **_ase_figures(findings, data),
         "exits": exit_statistics_figure(data.exit_table, full_depth(parameters), suggested, evaluated, noise),
         "cost": cost_figure(findings, data.trials if comparable else None),
         "switch": switch_figure(findings, data.trials, parameters.everywhere, comparable),
@@ -47,6 +49,16 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
         "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
         "seconds": seconds_figure(findings),
     }
+
+
+def _ase_figures(findings: Findings, data: ReportData) -> dict[str, str]:
+    """None where there is no exit schedule."""
+    figures = {}
+    if data.exit_errors is not None:
+        figures["exit_errors"] = exit_errors_figure(data.exit_errors, data.parameters.noise.schedule())
+    if data.parameters.ase is not None and findings.exit_schedules:
+        figures["ase_seconds"] = ase_figure(findings, savings(findings, data.parameters.ase.backbone))
+    return figures
 
 
 def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]) -> str:
@@ -58,6 +70,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     parameters, noise = data.parameters, data.parameters.noise.schedule()
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
     exit_rows = exit_summary(data.exit_table, full_depth(parameters))
+    saved = savings(findings, parameters.ase.backbone) if parameters.ase else []
     return {
         "headline": headline(findings),
         "reasons": reasons(findings),
@@ -72,6 +85,9 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "exits": [_exit_row(row, full_depth(parameters)) for row in exit_rows.to_dict("records")],
         "exits_said": exits(exit_rows),
         "exit_speeds": exit_speeds(findings, full_depth(parameters)),
+        "savings": saving_rows(saved, lambda comparison: _difference(comparison.difference)),
+        "ase_claim": CLAIM,
+        "ase_found": claim(saved) if saved else "",
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
         "front": [
@@ -168,7 +184,7 @@ def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
         "name": plan.name,
         "colour": ROLES[plan.role].colour,
         "picked": plan is findings.pick.plan,
-        "runs": plan.runs,
+        "runs": f"{plan.runs} ({plan.note})" if plan.note else plan.runs,
         "nfe": plan.nfe,
         "k": ", ".join(map(str, plan.switches)),
         "edges": ", ".join(f"{edge:.1f}" for edge in plan.edges),

@@ -34,6 +34,7 @@ ROLES = {
     "shallow": Role("shallow", ORANGE, "s"),
     "duodiff": Role("DuoDiff", GREEN, "D"),
     "adadiff": Role("AdaDiff", PINK, "^"),
+    "ase": Role("ASE", RED, "v"),
     "control": Role("control", GREY, "X"),
 }
 MULTISTAGE = Role("DuoDiff, more than 2 stages", GREEN, "p")

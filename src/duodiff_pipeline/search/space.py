@@ -14,6 +14,7 @@ from ..networks.plans import SamplingPlan
 
 BY_SWITCH = "switch"  # the edges lie where the trial's own switches say
 ONE_STAGE = "one stage"  # there is no edge
+EXIT_SCHEDULE = "exit schedule"  # one network serves, by the parts that an exit schedule names
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Candidate:
 class Proposal:
     """What a trial comes to: stages that serve no evaluation are left out of its plan.
 
-    edges_by: where its edges come from, "switch", the method of a candidate, or "one stage".
+    edges_by: where its edges come from, "switch", the method of a candidate, "exit schedule", or "one stage".
     """
 
     plan: SamplingPlan
@@ -47,6 +48,7 @@ class SearchSpace:
     backbones: in the order in which they may serve, noise to data; any of them, in that order, make a schedule.
     history: of multistep solvers, where there is an edge to carry it over; lowest: of those that learnt only the noisy
     end of the timesteps, the first timestep of it. They serve first, and no further, before others that learnt all.
+    exit_schedules: those of ASE that a trial may choose instead, cheapest first.
     """
 
     solvers: Sequence[SolverName]
@@ -56,25 +58,32 @@ class SearchSpace:
     noise: NoiseSchedule
     history: Sequence[History] = ("carried",)
     lowest: Mapping[str, float] = field(default_factory=dict)
+    exit_schedules: Sequence[StageSchedule] = ()
 
     def suggest(self, trial: Trial) -> Proposal:
         """Solver, steps, who serves, and between several the history and the edges, by switches or by a clustering."""
         name = trial.suggest_categorical("solver", list(self.solvers))
         solver = Solver(cast(SolverName, name), trial.suggest_categorical("steps", list(self.steps)))
         orders = {_shown(order): order for order in self._orders()}
-        serves = orders[trial.suggest_categorical("serves", list(orders))]
-        if len(serves) > 1 and solver.has_history:
-            several = len(self.history) > 1
-            history = trial.suggest_categorical("history", list(self.history)) if several else self.history[0]
+        served_by = trial.suggest_categorical("serves", [*orders, *([EXIT_SCHEDULE] if self.exit_schedules else [])])
+        several = served_by == EXIT_SCHEDULE or len(orders[served_by]) > 1
+        if several and solver.has_history:
+            choose = len(self.history) > 1
+            history = trial.suggest_categorical("history", list(self.history)) if choose else self.history[0]
             solver = replace(solver, history=cast(History, history))
-        edges_by, schedule = self._suggest_schedule(trial, serves, solver)
+        if served_by == EXIT_SCHEDULE:
+            which = trial.suggest_int(EXIT_SCHEDULE, 0, len(self.exit_schedules) - 1)
+            edges_by, schedule = EXIT_SCHEDULE, self.exit_schedules[which].serving(solver.grid(self.noise))
+        else:
+            edges_by, schedule = self._suggest_schedule(trial, orders[served_by], solver)
         return Proposal(SamplingPlan(f"trial {trial.number}", solver, schedule), edges_by)
 
     def anchors(self) -> list[dict[str, Any]]:
         """What every study tries first: each backbone alone, and all in turn.
 
         Each alone at every solver and number of steps: without that a schedule could pass for part of the front that
-        some network alone beats. All in equal parts of each solver's most steps: the sampler's start with schedules.
+        some network alone beats. All in equal parts of each solver's most steps, and with those the exit schedule of
+        middle cost: the sampler's start with schedules.
         """
         alone = [
             {"solver": solver, "steps": steps, "serves": _shown([backbone])}
@@ -85,8 +94,12 @@ class SearchSpace:
         stages = len(self._everywhere)
         parts: dict[str, Any] = {"serves": _shown(self._everywhere), f"edges of {stages} stages by": BY_SWITCH}
         parts |= {f"share of stage {j}": 1 / (stages + 1 - j) for j in range(1, stages)}
-        parts |= {"history": self.history[0]} if len(self.history) > 1 else {}
-        return [*alone, *({"solver": solver, "steps": max(self.steps), **parts} for solver in self.solvers)]
+        starts = [parts]
+        if self.exit_schedules:
+            starts.append({"serves": EXIT_SCHEDULE, EXIT_SCHEDULE: len(self.exit_schedules) // 2})
+        history = {"history": self.history[0]} if len(self.history) > 1 else {}
+        most = {"steps": max(self.steps), **history}
+        return [*alone, *({"solver": solver, **most, **start} for start in starts for solver in self.solvers)]
 
     @property
     def _everywhere(self) -> list[str]:

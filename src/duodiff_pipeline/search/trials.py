@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FixedTrial, FrozenTrial
 
-from .space import SearchSpace
+from .space import EXIT_SCHEDULE, SearchSpace
 from .study import on_front
 
 
@@ -43,10 +43,19 @@ def trials_table(trials: Sequence[FrozenTrial], space: SearchSpace) -> pd.DataFr
 
 
 def spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:
-    """Up to `count` trials of two stages or more, spread over the front from the lowest FID to the lowest cost.
+    """Up to `count` trials of two networks or more, spread over the front from the lowest FID to the lowest cost.
 
     Where the front has none, the one of the lowest FID; where there is none at all, nothing.
     """
+    return _spread(trials[trials["edges_by"] != EXIT_SCHEDULE], count)
+
+
+def best_exit_schedule(trials: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """The trial of the lowest FID in which several exit depths of one network serve, on the front if any is."""
+    return _spread(trials[trials["edges_by"] == EXIT_SCHEDULE], 1)
+
+
+def _spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:
     staged = trials[trials["serves"].map(len) > 1]
     staged = staged.drop_duplicates("plan").sort_values(["fid", "gmacs"])
     on_it = staged[staged["on_front"]]

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..diffusion.noise import NoiseSchedule
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
 from ..networks.shared_exits import SharedExits, shared_exit_loss
+from ..networks.transformer import TransformerBackbone
 from ..networks.uvit import UViT
 from .batches import Batch
 from .optimisation import Optimisation
@@ -37,10 +38,10 @@ class NoiseTraining(lightning.LightningModule):
     """
 
     def __init__(
-        self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation, frozen: UViT | None = None
+        self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation, frozen: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.frozen = [frozen] if frozen else []  # in a list, so that it is neither trained nor stored
+        self.frozen: list[Any] = [frozen] if frozen else []  # in a list, so that it is neither trained nor stored
         self.raw = module
         self.ema = AveragedModel(module, multi_avg_fn=warmed_up_ema(optimisation.ema_decay))
         self.noise = noise
@@ -80,10 +81,14 @@ class NoiseTraining(lightning.LightningModule):
 class NoisePrediction(NoiseTraining):
     """Mean squared error on the noise, or, with a teacher, on the noise that it predicts; timesteps uniform."""
 
-    raw: UViT
+    raw: TransformerBackbone
 
     def __init__(
-        self, network: UViT, noise: NoiseSchedule, optimisation: Optimisation, teacher: UViT | None = None
+        self,
+        network: TransformerBackbone,
+        noise: NoiseSchedule,
+        optimisation: Optimisation,
+        teacher: TransformerBackbone | None = None,
     ) -> None:
         super().__init__(network, noise, optimisation, frozen=teacher)
 

@@ -1,6 +1,9 @@
 """How a training is optimised."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+TimeWeighting = Literal["uniform", "equal_depths"]
 
 
 @dataclass(frozen=True)

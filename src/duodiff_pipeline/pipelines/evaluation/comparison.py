@@ -1,4 +1,4 @@
-"""What is evaluated: the networks alone, the chosen schedules, AdaDiff, and the controls at the schedules' cost."""
+"""What is evaluated: networks alone, the chosen schedules, AdaDiff, ASE, and the controls at the schedules' cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,15 +6,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ...config import Evaluation
+from ...config import Ase, Evaluation
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.solvers import History, Solver, SolverName
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
+from ...networks.backbone import network_of
 from ...networks.controls import plan_name, reversed_order, throughout
+from ...networks.exit_schedule import ExitSchedule
 from ...networks.plans import NetworkBank, SamplingPlan, single
 
-Role = Literal["deep", "shallow", "duodiff", "adadiff", "control"]
+Role = Literal["deep", "shallow", "duodiff", "adadiff", "ase", "control"]
+ASE = "ase"
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ def evaluated_plans(
     backbones: Sequence[str],
     noise: NoiseSchedule,
     exit_patience: int = 0,
+    ase: Ase | None = None,
 ) -> list[EvaluatedPlan]:
     """Every plan once, the baseline first.
 
-    backbones: those that the search chose from, noise to data; exit_patience: of AdaDiff.
+    backbones: those that the search chose from, noise to data; exit_patience: of AdaDiff; ase: where there is one.
     """
     everywhere = [name for name in backbones if not bank.backbones[name].header.timestep_range[0]]
     base, first, last = settings.solver.solver(), everywhere[0], everywhere[-1]
@@ -45,7 +49,10 @@ def evaluated_plans(
         EvaluatedPlan(single(plan_name("deep", base), last, base, noise), "deep"),
         EvaluatedPlan(single(plan_name("shallow", base), first, base, noise), "shallow"),
     ]
-    for choice in _checked(chosen):
+    by_ase = [choice for choice in _checked(chosen) if ase and ASE in map(network_of, choice["serves"])]
+    for choice in chosen:
+        if choice in by_ase:
+            continue
         solver = Solver.from_dict(choice)
         schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
         duodiff, named = SamplingPlan("", solver, schedule), schedule.serves not in plain
@@ -63,11 +70,45 @@ def evaluated_plans(
         schedule = StageSchedule((), (bank.exits_of or last,), noise)
         name = f"{plan_name('adadiff', base)} u<={threshold:g}"
         plans.append(EvaluatedPlan(SamplingPlan(name, base, schedule, threshold, exit_patience), "adadiff"))
+    if ase is not None:
+        trained = ExitSchedule.from_dict(bank.stored(ASE).header.exit_schedule or {}).stages(ASE)
+        exits: list[tuple[str, Solver, StageSchedule]] = [
+            (ase.schedule, solver.solver(), trained) for solver in ase.solvers
+        ]
+        for choice in by_ase:
+            searched = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
+            exits.append(("searched", Solver.from_dict(choice), searched))
+        for label, solver, schedule in exits:
+            plans += _ase_plans(f"{ASE} {label}", solver, schedule, ase.backbone, last, settings, bank)
     once: dict[tuple[Any, ...], EvaluatedPlan] = {}
     for evaluated in plans:
         plan = evaluated.plan
         once.setdefault((plan.solver, plan.runs, plan.exit_threshold), evaluated)
     return list(once.values())
+
+
+def _ase_plans(
+    role: str,
+    solver: Solver,
+    schedule: StageSchedule,
+    backbone: str,
+    last: str,
+    settings: Evaluation,
+    bank: NetworkBank,
+) -> list[EvaluatedPlan]:
+    """The backbone with the same solver and steps, the exit schedule, and what costs as much as it."""
+    plan = SamplingPlan("", solver, schedule.serving(solver.grid(schedule.noise)))
+    plan = replace(plan, name=plan_name(role, plan.solver))
+    alone = plan_name("deep" if backbone == last else f"control {backbone}", solver.alone)
+    whole = single(alone, backbone, solver, schedule.noise)
+    controls = [throughout("fewer steps", backbone, plan, bank)]
+    if settings.middle is not None:
+        controls.append(throughout("middle", settings.middle, plan, bank))
+    return [
+        EvaluatedPlan(whole, "deep") if backbone == last else EvaluatedPlan(whole, "control", plan.name),
+        EvaluatedPlan(plan, "ase"),
+        *(EvaluatedPlan(control, "control", plan.name) for control in controls),
+    ]
 
 
 class _Chosen(BaseModel):

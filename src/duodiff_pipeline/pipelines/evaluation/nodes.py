@@ -22,6 +22,7 @@ from ...metrics.memorisation import Nearness, memorisation_interval, share_by_ch
 from ...metrics.real_images import RealImages
 from ...metrics.records import MetricRecord, few_images_warnings
 from ...metrics.reference import ReferenceStatistics
+from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...networks.shared_exits import SharedExits
@@ -54,15 +55,20 @@ def plan_evaluation(
 ) -> list[dict[str, Any]]:
     """What will be evaluated, at which price.
 
-    stored: `network_<name>` and `curve_<name>` of all backbones and of `early_exits`.
+    stored: `network_<name>` and `curve_<name>` of all backbones, of `early_exits`, and where there is ASE of `ase`, the
+    settings of which are `ase`.
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
     bank = _bank(networks, early_exit)
     patience = early_exit.exit_patience
-    plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience)
+    plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience, stored.get("ase"))
     for evaluated in plans:
         bank.denoiser(evaluated.plan)  # refuses what the networks were not trained for, before anything is written
-    return [_described(evaluated, networks, curves) for evaluated in plans]
+    described = [_described(evaluated, bank, networks, curves) for evaluated in plans]
+    for plan in described:
+        if plan["note"]:
+            logger.info("%s is %s", plan["name"], plan["note"])
+    return described
 
 
 def measure_plans(
@@ -203,6 +209,7 @@ def summarise_timings(
             "speed_up": float(np.median(ratio)),
             "speed_up_low": float(ratio.min()),
             "speed_up_high": float(ratio.max()),
+            "seconds_blocks": own.tolist(),
         }
     by_network = _by_name(training, "seconds_")
     return {"sampling": sampling, "training_seconds": {name: value["seconds"] for name, value in by_network.items()}}
@@ -228,9 +235,15 @@ def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit) -> Netwo
 
 
 def _served_by(plan: SamplingPlan) -> list[str]:
-    """The distinct networks that a plan is made of."""
+    """The distinct networks that a plan is made of; one that serves by several of its parts counts once."""
     exits = [] if plan.exit_threshold is None else [EXITS]
-    return [*dict.fromkeys(plan.schedule.assignment(plan.grid)), *exits]
+    return [*dict.fromkeys(map(network_of, plan.schedule.assignment(plan.grid))), *exits]
+
+
+def _trained(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> list[str]:
+    """Those that had to be trained: also what a network was fine-tuned from."""
+    sources = {networks[name].header.backbone_sha256 for name in served_by} - {None}
+    return [*served_by, *(n for n, network in networks.items() if n not in served_by and network.sha256 in sources)]
 
 
 def _resident(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> list[str]:
@@ -251,9 +264,9 @@ def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
 
 
 def _described(
-    evaluated: EvaluatedPlan, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
+    evaluated: EvaluatedPlan, bank: NetworkBank, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The plan, and beside what makes it: nfe, switches, runs, weights, and its price."""
+    """The plan, and beside what makes it: nfe, switches, runs, what must be said of it, weights, and its price."""
     plan = evaluated.plan
     served_by = _served_by(plan)
     return {
@@ -264,7 +277,8 @@ def _described(
         "nfe": len(plan.grid),
         "k": plan.switch,
         "switches": plan.switches,
+        "note": bank.note(plan),
         "weights": networks[served_by[0]].header.weights,
         "resident_parameters": sum(networks[name].parameters for name in _resident(served_by, networks)),
-        "training_gmacs": sum(curves[name]["training_gmacs"] for name in served_by),
+        "training_gmacs": sum(curves[name]["training_gmacs"] for name in _trained(served_by, networks)),
     }

@@ -3,9 +3,9 @@ from kedro.pipeline import Node, Pipeline
 from .nodes import make_records, measure_plans, plan_evaluation, summarise_timings
 
 
-def create_pipeline(backbones: list[str]) -> Pipeline:
-    """Chosen schedules and all networks to records, seed blocks, timings and sample grids."""
-    names = (*backbones, "early_exits")
+def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
+    """Chosen schedules and all networks, ASE's where there is one, to records, blocks, timings and sample grids."""
+    names = (*backbones, "early_exits", *(["ase"] if ase else []))
     networks = {f"network_{name}": f"{name}.network" for name in names}
     curves = {f"curve_{name}": f"{name}.training_curve" for name in names}
     seconds = {f"seconds_{name}": f"{name}.training_seconds" for name in names}
@@ -16,7 +16,14 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
         [
             Node(
                 plan_evaluation,
-                {"chosen": "chosen_schedules", "search": "params:switch_search", **settings, **networks, **curves},
+                {
+                    "chosen": "chosen_schedules",
+                    "search": "params:switch_search",
+                    **settings,
+                    **networks,
+                    **curves,
+                    **({"ase": "params:ase"} if ase else {}),
+                },
                 "evaluated_plans",
             ),
             Node(

@@ -86,7 +86,8 @@ def make_answer(
 
     seconds = timings["training_seconds"]
     data = AnswerData(work_folder.name, report, loss_gap, loss_gap_switches, curves, networks, seconds)
-    figures = {"exits": report_figures["exits"], **draw_answer_figures(findings, data)}
+    shared = {name: figure for name, figure in report_figures.items() if name in ("exits", "ase_seconds")}
+    figures = {**shared, **draw_answer_figures(findings, data)}
     return render_answer(findings, data), figures
 
 

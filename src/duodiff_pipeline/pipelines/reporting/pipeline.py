@@ -3,11 +3,15 @@ from kedro.pipeline import Node, Pipeline
 from .nodes import gather_report, make_answer, make_metrics, make_report, make_summary, weigh_measurements
 
 
-def create_pipeline(backbones: list[str]) -> Pipeline:
-    """Everything measured to metrics, report and summary; the summary is no file but what the command line shows."""
+def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
+    """Everything measured to metrics, report and summary; the summary is no file but what the command line shows.
+
+    ase: whether there is an exit schedule.
+    """
+    names = (*backbones, "early_exits", *(["ase"] if ase else []))
     exits = {"change_points": "change_points", "exit_table": "exit_table", "extractor": "extractor_accuracy"}
     images = {"train": "train_images", "held_out": "held_out_images", "sample_grids": "sample_grids"}
-    curves = {f"{name}_curve": f"{name}.training_curve" for name in (*backbones, "early_exits")}
+    curves = {f"{name}_curve": f"{name}.training_curve" for name in names}
     same_name = ("candidate_edges", "similarity_curves", "trials", "environment", "runtime_params", "parameters")
     return Pipeline(
         [
@@ -15,7 +19,13 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
             Node(make_metrics, {"findings": "findings", "noise": "params:noise", **exits}, "metrics"),
             Node(
                 gather_report,
-                {**exits, **images, **curves, **{name: name for name in same_name}},
+                {
+                    **exits,
+                    **images,
+                    **curves,
+                    **{name: name for name in same_name},
+                    **({"exit_errors": "exit_errors"} if ase else {}),
+                },
                 "report_data",
             ),
             Node(make_report, ["findings", "report_data"], ["figures", "report"]),
@@ -30,7 +40,7 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
                     "curves": "switch_curves",
                     "timings": "timings",
                     "work_folder": "work_folder",
-                    **{name: f"{name}.network" for name in (*backbones, "early_exits")},
+                    **{name: f"{name}.network" for name in names},
                 },
                 "answer",
             ),

@@ -4,12 +4,35 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from .ase import fine_tune
 from .nodes import train_for_stage
 
 
-def create_pipeline(stages: Mapping[str, Mapping[str, Any]]) -> Pipeline:
-    """One training, instantiated in a namespace a backbone; stages: by backbone, as the parameters have them."""
-    return sum((_train(name, stage) for name, stage in stages.items()), Pipeline([]))
+def create_pipeline(stages: Mapping[str, Mapping[str, Any]], ase: Mapping[str, Any] | None = None) -> Pipeline:
+    """One training, instantiated in a namespace a backbone, and the fine-tuning of ASE where there is one.
+
+    stages: by backbone, as the parameters have them; ase: as they have it.
+    """
+    fine_tuned = Pipeline([_ase(ase)] if ase else [])
+    return sum((_train(name, stage) for name, stage in stages.items()), fine_tuned)
+
+
+def _ase(ase: Mapping[str, Any]) -> Node:
+    settings = ("training", "hardware", "seed")
+    return Node(
+        fine_tune,
+        {
+            "network": f"{ase['backbone']}.network",
+            "train": "train_images",
+            "settings": "params:ase",
+            "work_folder": "work_folder",
+            **{key: f"params:{key}" for key in settings},
+            **({"exit_table": "exit_table"} if ase["schedule"] == "exit_statistics" else {}),
+        },
+        ["ase.network", "ase.training_curve", "ase.training_seconds"],
+        name="train",
+        namespace="ase",
+    )
 
 
 def _train(name: str, stage: Mapping[str, Any]) -> Pipeline:

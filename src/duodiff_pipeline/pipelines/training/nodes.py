@@ -13,8 +13,8 @@ from ...diffusion.solvers import Solver
 from ...errors import InputError
 from ...images.pack import ImagePack
 from ...images.pixels import to_uint8
-from ...networks.files import NetworkHeader, StoredNetwork
-from ...networks.uvit import UViT
+from ...networks.files import KINDS, NetworkHeader, StoredNetwork
+from ...networks.transformer import TransformerBackbone
 from ..trained import train_once, training_gmacs
 
 
@@ -27,15 +27,14 @@ def take_backbone(
     """
     path = Path(backbone.file or "").expanduser()
     stored = StoredNetwork.load(path)
-    if not isinstance(stored.module, UViT):
+    if not isinstance(stored.module, TransformerBackbone):
         raise InputError(f"backbones.{name}.file: {path} holds {stored.header.kind}, no backbone")
     if stored.header.data_sha256 != train.sha256:
         raise InputError(f"backbones.{name}.file: {path} was trained on other images than the run prepares")
-    for key in ("patch", "width", "depth", "heads"):
-        if (found := getattr(stored.module.config, key)) != getattr(backbone, key):
-            raise InputError(
-                f"backbones.{name}.{key} is {getattr(backbone, key)}, but the network in {path} has {found}"
-            )
+    found = {**stored.header.architecture, "kind": stored.header.kind}
+    for key in ("kind", "patch", "width", "depth", "heads"):
+        if found[key] != (wanted := getattr(backbone, key)):
+            raise InputError(f"backbones.{name}.{key} is {wanted}, but the network in {path} has {found[key]}")
     return stored, {"losses": [], "training_gmacs": training_gmacs(stored)}, {"seconds": None}
 
 
@@ -63,11 +62,12 @@ def train_backbone(
         config = backbone.architecture(size, channels, predicts=training.predicts, noise=schedule)
     except InputError as error:
         raise InputError(f"backbones.{name}: {error}") from error
-    network = UViT(config)
+    network = KINDS[backbone.kind](config)
+    assert isinstance(network, TransformerBackbone)
     network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
 
     def draw(averaged: nn.Module) -> Tensor:
-        assert isinstance(averaged, UViT)
+        assert isinstance(averaged, TransformerBackbone)
         device = next(averaged.parameters()).device
         grid = sample(
             averaged,
@@ -85,14 +85,14 @@ def train_backbone(
     module = NoisePrediction(network, schedule, optimisation)
     taught: dict[str, Any] = {}
     if teacher is not None:
-        assert isinstance(teacher.module, UViT)
+        assert isinstance(teacher.module, TransformerBackbone)
         module = NoisePrediction(network, schedule, optimisation, teacher.module)
         taught = {"teacher_sha256": teacher.sha256, "step_macs": 3 * network.macs + teacher.module.macs}
     return train_once(
         name,
         module,
         NetworkHeader(
-            kind="uvit",
+            kind=backbone.kind,
             architecture=asdict(config),
             timestep_range=(lowest, schedule.timesteps),
             training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
