@@ -35,7 +35,7 @@ class Lineage:
                 )
 
     def _taught_by(self, name: str, data: Any) -> dict[str, str]:
-        """The network itself and what it was fine-tuned from, by name, and its teacher where the pipeline trained it."""
+        """The network itself and what it was fine-tuned from, by name; where the pipeline trained it, its teacher."""
         if not isinstance(data, StoredNetwork):
             return {}
         of = name.removesuffix(".network")

@@ -13,11 +13,10 @@ def price_rows(
 ) -> list[dict[str, str]]:
     """Every DuoDiff against its last network, and every exit schedule against its whole one, with as many steps.
 
-    training_seconds: by network, None where it was not trained here. Where the other was not evaluated, there is no row.
+    training_seconds: by network, None where it was not trained here. There is no row where the other was not evaluated.
     """
-    rows = (
-        _price_row(plan, findings, ase, training_seconds) for plan in (*findings.duodiffs, *findings.exit_schedules)
-    )
+    plans = (*findings.duodiffs, *findings.exit_schedules)
+    rows = (_price_row(plan, findings, ase, training_seconds) for plan in plans)
     return [row for row in rows if row]
 
 
