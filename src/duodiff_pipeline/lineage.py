@@ -1,15 +1,21 @@
 """Whether what a run reads belongs together: files say what they were made from, and may be left from before."""
 
+from dataclasses import asdict
 from typing import Any
 
+from .analysis.denoiser_similarity import DenoiserDifferences
 from .config import Parameters
+from .diffusion.noise import NoiseSchedule
 from .errors import InputError
 from .images.pack import ImagePack
 from .metrics.classifier import FeatureClassifier
 from .metrics.reference import ReferenceStatistics
 from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
+from .networks.unet import UNetConfig
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
+UNET = ("encoder_width", "multipliers", "blocks", "attention_sides")
+UNET_STAGES = ("decoder_widths", "shared_encoder")
 EXITS = "early_exits"
 
 
@@ -34,13 +40,36 @@ class Lineage:
 
     def _require_architecture(self, name: str, network: StoredNetwork) -> None:
         of, header = name.removesuffix(".network"), network.header
+        unet = self._unet_of(of)
         exits = self._parameters.early_exit
-        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else "uvit"
+        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else "unet" if unet else "uvit"
         if header.kind != expected:
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
-        for parameter, (found, now) in self._found_and_set(of, header).items():
+        for parameter, (found, now) in (
+            self._unet_found_and_set(unet, header) if unet else self._found_and_set(of, header)
+        ).items():
             if found != now:
                 raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
+
+    def _unet_of(self, of: str) -> str | None:
+        """The network of the multistage comparison that a dataset is a training, or a checkpoint, of."""
+        settings = self._parameters.multistage
+        trained = of.partition(".")[0].rpartition("_")[0]
+        return trained if settings is not None and trained in settings.networks else None
+
+    def _unet_found_and_set(self, name: str, header: NetworkHeader) -> dict[str, tuple[Any, Any]]:
+        settings = self._parameters.multistage
+        assert settings is not None
+        found = asdict(UNetConfig(**{**header.architecture, "noise": NoiseSchedule(**header.architecture["noise"])}))
+        p, own = self._parameters, settings.networks[name]
+        return {
+            **{f"multistage.{key}": (found[key], getattr(settings, key)) for key in UNET},
+            **{f"multistage.networks.{name}.{key}": (found[key], getattr(own, key)) for key in UNET_STAGES},
+            "multistage.timesteps": (header.training["timesteps"], settings.timesteps),
+            "training.predicts": (found["predicts"], p.training.predicts),
+            "noise.kind": (found["noise"]["kind"], p.noise.kind),
+            "noise.timesteps": (found["noise"]["timesteps"], p.noise.timesteps),
+        }
 
     def _found_and_set(self, of: str, header: NetworkHeader) -> dict[str, tuple[Any, Any]]:
         """By parameter, what a network has and what is set."""
@@ -72,6 +101,8 @@ def _made_from(name: str, data: Any) -> dict[str, str]:
         case ImagePack():
             images = "training images" if name == "train_images" else "held-out images"
             return {images: data.sha256, "image shapes": str(data.shape_chw)}
+        case DenoiserDifferences():
+            return {"training images": data.data_sha256}
         case FeatureClassifier():
             return {"feature extractors": data.sha256}
         case ReferenceStatistics():

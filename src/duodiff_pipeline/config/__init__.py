@@ -6,6 +6,7 @@ The whole tree is validated before any node runs; what is unknown or out of boun
 from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .multistage import Multistage, StageNetwork
 from .parameters import Globals, Parameters
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
@@ -23,12 +24,14 @@ __all__ = [
     "HardwareSettings",
     "LossGap",
     "MetricReference",
+    "Multistage",
     "Noise",
     "Parameters",
     "Sampling",
     "Settings",
     "SolverSettings",
     "Stage",
+    "StageNetwork",
     "SwitchCurves",
     "SwitchSearch",
     "TimestepClustering",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .multistage import Multistage
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
 from .shared import HardwareSettings, Noise, Sampling
@@ -31,6 +32,7 @@ class Parameters(Settings):
     exit_statistics: ExitStatistics
     timestep_clustering: TimestepClustering
     loss_gap: LossGap
+    multistage: Multistage | None
     switch_search: SwitchSearch
     switch_curves: SwitchCurves
     evaluation: Evaluation
@@ -45,6 +47,7 @@ class Parameters(Settings):
                 raise ValueError(
                     f"backbones.{name}: patch {backbone.patch} does not divide data_preparation.image_size {side}"
                 )
+        self._require_multistage()
         stages = {name: backbone.stage for name, backbone in self.backbones.items() if backbone.stage is not None}
         named = [
             *((f"backbones.{name}.stage.teacher is", stage.teacher) for name, stage in stages.items()),
@@ -55,11 +58,12 @@ class Parameters(Settings):
         for key, wanted in named:
             if wanted is not None and wanted not in self.backbones:
                 raise ValueError(f"{key} {wanted!r}, but the backbones are {sorted(self.backbones)}")
-        if (most := len(self.switch_search.backbones)) > self.timestep_clustering.nodes:
-            raise ValueError(
-                f"timestep_clustering.nodes is {self.timestep_clustering.nodes}, too few for the {most} stages of "
-                "switch_search.backbones"
-            )
+        most = len(self.switch_search.backbones)
+        for key in ("nodes", "gradient_nodes"):
+            if most > (nodes := getattr(self.timestep_clustering, key)):
+                raise ValueError(
+                    f"timestep_clustering.{key} is {nodes}, too few for the {most} stages of switch_search.backbones"
+                )
         self._require_stages(stages)
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
@@ -67,6 +71,7 @@ class Parameters(Settings):
             "switch_curves.steps": self.switch_curves.steps,
             "evaluation.solver.steps": [self.evaluation.solver.steps],
             "timestep_clustering.nodes": [self.timestep_clustering.nodes],
+            "timestep_clustering.gradient_nodes": [self.timestep_clustering.gradient_nodes],
         }
         for key, counts in counted.items():
             if max(counts) > self.noise.timesteps:
@@ -86,6 +91,21 @@ class Parameters(Settings):
     def first_stage(self) -> list[str]:
         """The backbones that learn only the stage they serve first in."""
         return [name for name, backbone in self.backbones.items() if backbone.stage is not None]
+
+    def _require_multistage(self) -> None:
+        """Raises ValueError where the comparison of multistage networks does not fit the rest."""
+        if self.multistage is None:
+            return
+        for name, network in self.multistage.networks.items():
+            key = f"multistage.networks.{name}"
+            if name in {*self.backbones, "early_exits"}:
+                raise ValueError(f"{key}: a backbone has that name already")
+            if isinstance(network.edges, tuple) and not all(0 < edge < self.noise.timesteps for edge in network.edges):
+                raise ValueError(f"{key}.edges {list(network.edges)} must lie within 0..{self.noise.timesteps}")
+        if (most := max(self.multistage.sampling_steps)) > self.noise.timesteps:
+            raise ValueError(
+                f"multistage.sampling_steps is {most}, but there are only {self.noise.timesteps} timesteps"
+            )
 
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""

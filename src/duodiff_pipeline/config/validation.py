@@ -1,6 +1,7 @@
 """From what the YAML files say to the typed tree, or one line about what is wrong."""
 
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -43,5 +44,5 @@ def _keys_beside(model: Any, location: tuple[int | str, ...]) -> list[str]:
         annotation = (
             model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
         )
-        model = annotation
+        model = get_args(annotation)[0] if NoneType in get_args(annotation) else annotation  # of an optional section
     return sorted(model.model_fields)

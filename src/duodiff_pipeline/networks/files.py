@@ -12,9 +12,11 @@ from torch import nn
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from ..files import content_sha256, load_tensors, save_tensors
+from .backbone import part_of
 from .early_exit import EarlyExits
 from .probes import ProbeName
 from .shared_exits import SharedExits
+from .unet import UNet, UNetConfig
 from .uvit import UViT, UViTConfig
 
 StoredAs = Literal["float32", "float16"]
@@ -25,8 +27,9 @@ EXIT_KINDS: dict[tuple[ExitVariant, ProbeName], str] = {
     ("authors", "linear"): "shared_exits",
     ("authors", "attention"): "shared_exits_attention",
 }
-KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {
+KINDS: dict[str, Callable[[Any], nn.Module]] = {
     "uvit": UViT,
+    "unet": UNet,
     **{
         kind: partial(EarlyExits if variant == "duodiff" else SharedExits, probe=probe)
         for (variant, probe), kind in EXIT_KINDS.items()
@@ -34,8 +37,11 @@ KINDS: dict[str, Callable[[UViTConfig], nn.Module]] = {
 }
 
 
-def _config(architecture: dict[str, Any]) -> UViTConfig:
-    return UViTConfig(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
+CONFIGS: dict[str, Callable[..., Any]] = {"unet": UNetConfig}  # all others are made for a U-ViT
+
+
+def _config(kind: str, architecture: dict[str, Any]) -> UViTConfig | UNetConfig:
+    return CONFIGS.get(kind, UViTConfig)(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
     parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
     the training pack; backbone_sha256: of the network that early exits were made for; stored_as: precision of the
-    weights in the file, which compute in float32 once loaded.
+    weights in the file, which compute in float32 once loaded; stage_edges: e_1 > e_2 > ..., where the network has a
+    part for every stage, part j having been trained for e_j > n >= e_{j+1} of the range.
     """
 
     kind: str
@@ -55,10 +62,19 @@ class NetworkHeader:
     data_sha256: str
     backbone_sha256: str | None = None
     stored_as: StoredAs = "float32"
+    stage_edges: tuple[float, ...] = ()
+
+    def range_of(self, part: str | None) -> tuple[float, float]:
+        """[low, high) that a part was trained for: of a network without stages, the range of the whole."""
+        low, high = self.timestep_range
+        if part is None or not self.stage_edges:
+            return low, high
+        bounds = (high, *self.stage_edges, low)
+        return bounds[int(part) + 1], bounds[int(part)]
 
     def require_trained_for(self, name: str, timesteps: Sequence[float]) -> None:
-        """Raises InputError where a schedule would use the network at timesteps it was not trained for."""
-        low, high = self.timestep_range
+        """Raises InputError where a schedule would use the network, or the part named, where it was not trained."""
+        low, high = self.range_of(part_of(name))
         foreign = [n for n in timesteps if not low <= n < high]
         if foreign:
             raise InputError(
@@ -80,7 +96,8 @@ class StoredNetwork:
     def sha256(self) -> str:
         """Of all that predictions depend on and where they may be asked for."""
         header = {"architecture": self.header.architecture, "timestep_range": self.header.timestep_range}
-        return content_sha256(header, self.module.state_dict())
+        stages = {"stage_edges": self.header.stage_edges} if self.header.stage_edges else {}
+        return content_sha256({**header, **stages}, self.module.state_dict())
 
     @property
     def parameters(self) -> int:
@@ -104,8 +121,9 @@ class StoredNetwork:
         """
         raw, state = load_tensors(path, "network")
         try:
-            header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
-            config = _config(header.architecture)
+            tuples: dict[str, Any] = {key: tuple(raw[key]) for key in ("timestep_range", "stage_edges") if key in raw}
+            header = NetworkHeader(**{**raw, **tuples})
+            config = _config(header.kind, header.architecture)
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} was written by another version ({error}): train it anew") from error
         if header.kind not in KINDS:

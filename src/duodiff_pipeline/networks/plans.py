@@ -1,6 +1,6 @@
 """Sampling plans: a denoiser and a solver in names and numbers only, and how to make them of stored networks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Any
@@ -11,6 +11,7 @@ from ..diffusion.solvers import Solver
 from ..diffusion.stages import StageSchedule
 from ..errors import InputError
 from .adaptive import AdaptiveDenoiser
+from .backbone import Backbone, HasParts, network_of, part_of
 from .early_exit import EarlyExits
 from .files import StoredNetwork
 from .shared_exits import SharedExits
@@ -80,7 +81,8 @@ def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> Sam
 
 @dataclass(frozen=True)
 class NetworkBank:
-    """The stored backbones by name, and the early exits of one of them.
+    """The stored backbones by name, and the early exits of one of them. Plans name a backbone, or a part of one as
+    `<network>/<part>`.
 
     Raises InputError where backbones were trained on other images than one another, or the exits belong to another
     network.
@@ -98,13 +100,31 @@ class NetworkBank:
         if self.exits is not None and self.exits.header.backbone_sha256 != self.backbones[self.exits_of or ""].sha256:
             raise InputError(f"the early exits do not belong to this {self.exits_of}: train them anew")
 
-    def network(self, name: str) -> UViT:
-        """Raises InputError where no backbone has that name."""
-        if name not in self.backbones:
-            raise InputError(f"there is no backbone {name!r}; there are {sorted(self.backbones)}")
-        module = self.backbones[name].module
+    def stored(self, name: str) -> StoredNetwork:
+        """That a name in a plan belongs to; raises InputError where no backbone has that name."""
+        if network_of(name) not in self.backbones:
+            raise InputError(f"there is no backbone {network_of(name)!r}; there are {sorted(self.backbones)}")
+        return self.backbones[network_of(name)]
+
+    def network(self, name: str) -> Backbone:
+        """The backbone, or the part of one, that a name in a plan means.
+
+        Raises InputError where there is none of that name, and where a part must be named.
+        """
+        module, part = self.stored(name).module, part_of(name)
+        if isinstance(module, HasParts) and (part is not None or not hasattr(module, "predict")):
+            try:
+                return module.part(part or "")
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+        if part is not None:
+            raise InputError(f"{name}: {network_of(name)} has no parts")
         assert isinstance(module, UViT)
         return module
+
+    def resident_parameters(self, names: Iterable[str]) -> int:
+        """Parameters in memory for these networks and parts; a network counts once however many of its parts serve."""
+        return sum(self.backbones[network].parameters for network in {network_of(name) for name in names})
 
     def denoiser(self, plan: SamplingPlan) -> Denoiser:
         """Raises InputError where the plan names a missing network or uses one outside its trained timesteps."""
@@ -112,7 +132,7 @@ class NetworkBank:
         for j, name in enumerate(schedule.serves):
             network = self.network(name)
             served = [n for n in plan.grid if schedule.stage(n) == j]
-            self.backbones[name].header.require_trained_for(name, served)
+            self.stored(name).header.require_trained_for(name, served)
             if network.config.noise != schedule.noise:
                 raise InputError(
                     f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}"
@@ -122,8 +142,10 @@ class NetworkBank:
         (name,) = schedule.serves
         if self.exits is None or name != self.exits_of:
             raise InputError(f"{plan.name}: {name} has no early exits")
+        network = self.network(name)
+        assert isinstance(network, UViT)
         assert isinstance(self.exits.module, EarlyExits | SharedExits)
-        return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold, plan.exit_patience)
+        return AdaptiveDenoiser(network, self.exits.module, plan.exit_threshold, plan.exit_patience)
 
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from ..diffusion.denoiser import Prediction
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from .cost import count_macs
+from .preconditioning import Predicts, network_input, output_to_noise
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class UViTConfig:
     depth counts all blocks and is odd (the official "depth 12" is 13 here: 6 in, 1 mid, 6 out).
     num_classes is 0 for an unconditional network. timestep_scale multiplies the timestep before it is
     embedded: 1 for networks trained here, 0.001 for checkpoints trained on normalised time. predicts says what the last
-    layer puts out, the noise or the clean image; `forward` returns the noise either way, by `noise`, the schedule that
-    the network belongs to.
+    layer puts out: the noise, the clean image, or what EDM's preconditioning makes of the two (see `preconditioning`);
+    `forward` returns the noise in any case, by `noise`, the schedule that the network belongs to.
 
     Raises InputError where the patch does not divide the image, the heads do not divide the width,
     or the depth is even.
@@ -44,7 +44,7 @@ class UViTConfig:
     heads: int
     num_classes: int = 0
     timestep_scale: float = 1.0
-    predicts: Literal["noise", "image"] = "noise"
+    predicts: Predicts = "noise"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
 
     def __post_init__(self) -> None:
@@ -137,15 +137,6 @@ def unpatchify(tokens_npk: Tensor, patch: int, channels: int) -> Tensor:
     return grid.permute(0, 5, 1, 3, 2, 4).reshape(n, channels, side * patch, side * patch)
 
 
-def output_to_noise(config: UViTConfig, output_nchw: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-    """What a last layer puts out to the noise in images x: eps = (x - sqrt(abar) x0) / sqrt(1 - abar)."""
-    if config.predicts == "noise":
-        return output_nchw
-    abar = config.noise.abar_at(timesteps)[:, None, None, None]
-    signal, noise = abar.sqrt().to(x_nchw), (1 - abar).sqrt().to(x_nchw)
-    return (x_nchw - signal * output_nchw) / noise
-
-
 class ReadsOut(nn.Module):
     """What ends in a norm, a linear layer and a convolution: a U-ViT, and a head in its midst."""
 
@@ -207,8 +198,9 @@ class UViT(ReadsOut):
             raise InputError(
                 f"this network has {self.config.num_classes} classes: labels are needed exactly where it has any"
             )
-        time = timestep_embedding(timesteps * self.config.timestep_scale, self.config.width)
-        tokens = [time.to(x_nchw.dtype)[:, None], self.patch_embed(x_nchw)]
+        x_in, times = network_input(self.config, x_nchw, timesteps)
+        time = timestep_embedding(times * self.config.timestep_scale, self.config.width)
+        tokens = [time.to(x_nchw.dtype)[:, None], self.patch_embed(x_in)]
         if self.label_emb is not None:
             tokens.insert(0, self.label_emb(labels)[:, None])
         return torch.cat(tokens, dim=1) + self.pos_embed

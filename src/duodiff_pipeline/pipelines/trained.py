@@ -1,6 +1,8 @@
 """What the training nodes share: one training in its work folder, as a network file, a loss curve and seconds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from ..networks.files import NetworkHeader, StoredNetwork
 from ..workdir import WorkDir
 
 if TYPE_CHECKING:
+    from ..training.batches import StepBatches
     from ..training.modules import NoiseTraining
 
 CODE = [
@@ -23,6 +26,7 @@ CODE = [
     "pipelines/training",
     "pipelines/stage_training",
     "pipelines/early_exit",
+    "pipelines/multistage/training.py",
 ]
 WATCHING = ("checkpoint_every_steps", "observe_every_steps")  # change nothing that is learnt
 
@@ -46,19 +50,51 @@ def train_once(
     for one image; draw: see `fit`. Returns the averaged network, its loss curve and the seconds of training.
     """
     from ..training.batches import StepBatches
+
+    low, high = map(int, header.timestep_range)
+    batches = StepBatches(train.images, (low, high), training.batch_images, header.step, seed, training.flip)
+    (network,), curve, seconds = train_and_keep(
+        name, module, header, train, batches, training, hardware, macs_per_image, inputs, work_folder, draw=draw
+    )
+    return network, curve, seconds
+
+
+def train_and_keep(
+    name: str,
+    module: "NoiseTraining",
+    header: NetworkHeader,
+    train: ImagePack,
+    batches: "StepBatches",
+    training: Training,
+    hardware: HardwareSettings,
+    macs_per_image: float,
+    inputs: Mapping[str, str],
+    work_folder: Path,
+    keep_at_steps: Sequence[int] = (),
+    draw: Callable[[nn.Module], Tensor] | None = None,
+) -> tuple[list[StoredNetwork], dict[str, Any], dict[str, Any]]:
+    """As `train_once`, on batches of one's own; the averaged network as it was at these steps, and the final one.
+
+    keep_at_steps: before the last. macs_per_image: mean over the steps.
+    """
     from ..training.fit import Hardware, fit
 
     steps = header.step
-    low, high = map(int, header.timestep_range)
     parameters = {
         "kind": header.kind,
         "architecture": header.architecture,
         "timestep_range": header.timestep_range,
         "steps": steps,
         "training": {key: value for key, value in header.training.items() if key not in WATCHING},
+        **({"stage_edges": header.stage_edges} if header.stage_edges else {}),
+        **({"keep_at_steps": list(keep_at_steps)} if keep_at_steps else {}),
     }
     work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
     finished = work.folder / "network.safetensors"
+    kept = {step: work.folder / f"network_{step}.safetensors" for step in keep_at_steps}
+
+    def keep(step: int, averaged: nn.Module) -> None:
+        StoredNetwork(averaged, replace(header, step=step)).save(kept[step])
 
     with tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
@@ -66,13 +102,14 @@ def train_once(
         def run() -> dict[str, Any]:
             fitted = fit(
                 module,
-                StepBatches(train.images, (low, high), training.batch_images, steps, seed, training.flip),
+                batches,
                 Hardware(hardware.accelerator, hardware.devices, hardware.precision),
                 work.folder,
                 training.checkpoint_every_steps,
                 child,
                 training.observe_every_steps,
                 draw,
+                {step: partial(keep, step) for step in kept},
             )
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
@@ -83,10 +120,11 @@ def train_once(
             child.log_metrics({"loss": loss}, step)
         child.log_metrics({"seconds": result["seconds"]}, steps)
     curve = {"losses": result["losses"], "training_gmacs": training_gmacs(header, macs_per_image)}
-    return StoredNetwork.load(finished), curve, {"seconds": result["seconds"]}
+    networks = [StoredNetwork.load(path) for path in (*kept.values(), finished)]
+    return networks, curve, {"seconds": result["seconds"]}
 
 
-def training_gmacs(header: NetworkHeader, macs_per_image: int) -> float:
+def training_gmacs(header: NetworkHeader, macs_per_image: float) -> float:
     """Cost of a whole training; macs_per_image: of a step for one image."""
     batch_images: int = header.training["batch_images"]
     return header.step * batch_images * macs_per_image / 1e9

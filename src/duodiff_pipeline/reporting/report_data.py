@@ -17,7 +17,7 @@ class ReportData:
 
     extractor: name, sha256, what it learns and held_out_accuracy; training_curves: by network; sample_grids:
     (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of the command line, flat; git:
-    commit and dirty; versions: by package.
+    commit and dirty; versions: by package; multistage_findings, multistage_page: of the pipeline multistage, if any.
     """
 
     parameters: Parameters
@@ -35,3 +35,5 @@ class ReportData:
     runtime_params: Mapping[str, Any]
     git: Mapping[str, Any]
     versions: Mapping[str, str]
+    multistage_findings: Mapping[str, Any] | None = None
+    multistage_page: tuple[str, Mapping[str, str]] | None = None

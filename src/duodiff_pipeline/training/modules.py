@@ -1,6 +1,6 @@
 """What is trained: the noise prediction of a backbone, early exits of a frozen one, and exits together with theirs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..diffusion.noise import NoiseSchedule
+from ..diffusion.stages import StageSchedule
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
+from ..networks.preconditioning import edm_weight
 from ..networks.shared_exits import SharedExits, shared_exit_loss
+from ..networks.unet import UNet
 from ..networks.uvit import UViT
+from .averaging import OwnUpdatesAverage
 from .batches import Batch
 from .optimisation import Optimisation
 
@@ -36,9 +40,12 @@ class NoiseTraining(lightning.LightningModule):
     def __init__(self, module: nn.Module, noise: NoiseSchedule, optimisation: Optimisation) -> None:
         super().__init__()
         self.raw = module
-        self.ema = AveragedModel(module, multi_avg_fn=warmed_up_ema(optimisation.ema_decay))
         self.noise = noise
         self.optimisation = optimisation
+        self.ema = self.average()
+
+    def average(self) -> AveragedModel | OwnUpdatesAverage:
+        return AveragedModel(self.raw, multi_avg_fn=warmed_up_ema(self.optimisation.ema_decay))
 
     def configure_optimizers(self) -> Any:
         o = self.optimisation
@@ -59,7 +66,10 @@ class NoiseTraining(lightning.LightningModule):
         """(N,) float32 weight of the squared error on the noise at timesteps (N,).
 
         1 (Ho et al. 2020, arXiv 2006.11239, eq. 14), or min(SNR, gamma) / SNR (Hang et al. 2023, arXiv 2303.09556).
+        With EDM's preconditioning that of its paper, which weighs all errors of the layers themselves alike.
         """
+        if self.raw.config.predicts == "edm":  # type: ignore[union-attr]
+            return edm_weight(self.noise, timesteps).float().to(timesteps.device)
         gamma = self.optimisation.min_snr_gamma
         if gamma is None:
             return torch.ones(len(timesteps), device=timesteps.device)
@@ -75,6 +85,31 @@ class NoisePrediction(NoiseTraining):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         squared = F.mse_loss(self.raw(x_n, batch.timesteps), batch.eps, reduction="none").mean(dim=(1, 2, 3))
+        return (self.weight(batch.timesteps) * squared).mean()
+
+
+class StageNoisePrediction(NoiseTraining):
+    """The same for a network with a decoder a stage: every batch lies in one stage, whose decoder alone runs.
+
+    The others have no gradients then, not ones of 0: AdamW neither decays them nor moves them on by momentum.
+
+    edges: between the stages, see `StageBatches`.
+    """
+
+    raw: UNet
+
+    def __init__(self, network: UNet, edges: Sequence[float], noise: NoiseSchedule, optimisation: Optimisation) -> None:
+        super().__init__(network, noise, optimisation)
+        stages = tuple(str(stage) for stage in range(len(edges) + 1))
+        self.schedule = StageSchedule(tuple(edges), stages, noise)
+
+    def average(self) -> OwnUpdatesAverage:
+        return OwnUpdatesAverage(self.raw, self.optimisation.ema_decay)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
+        stage = self.raw.stages[self.schedule.stage(float(batch.timesteps[0]))]
+        squared = F.mse_loss(stage(x_n, batch.timesteps), batch.eps, reduction="none").mean(dim=(1, 2, 3))
         return (self.weight(batch.timesteps) * squared).mean()
 
 

@@ -22,6 +22,7 @@ from ...metrics.memorisation import Nearness, memorisation_interval, share_by_ch
 from ...metrics.real_images import RealImages
 from ...metrics.records import MetricRecord, few_images_warnings
 from ...metrics.reference import ReferenceStatistics
+from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...networks.shared_exits import SharedExits
@@ -228,7 +229,7 @@ def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit) -> Netwo
 def _served_by(plan: SamplingPlan) -> list[str]:
     """The distinct networks that a plan is made of."""
     exits = [] if plan.exit_threshold is None else [EXITS]
-    return [*dict.fromkeys(plan.schedule.assignment(plan.grid)), *exits]
+    return [*dict.fromkeys(map(network_of, plan.schedule.assignment(plan.grid))), *exits]
 
 
 def _resident(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> list[str]:
