@@ -108,7 +108,8 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     assert [run.info.run_name for run in children if run.info.status != "FINISHED"] == []
     names = sorted(run.info.run_name for run in children)
     trainings = [name for name in names if name.startswith("train ")]
-    assert trainings == ["train deep", "train early_exits", "train middle", "train shallow"]
+    stages = ["train multistage_0", "train multistage_uniform_0"]
+    assert trainings == ["train deep", "train early_exits", "train middle", *stages, "train shallow", "train unified_0"]
     trials = [name for name in names if name.startswith("trial ")]
     assert trials
     assert trials == sorted(set(trials))

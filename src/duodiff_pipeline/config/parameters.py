@@ -32,7 +32,7 @@ class Parameters(Settings):
     exit_statistics: ExitStatistics
     timestep_clustering: TimestepClustering
     loss_gap: LossGap
-    multistage: Multistage | None
+    multistage: Multistage | None = Field(description="comparison of multistage networks; null: none")
     switch_search: SwitchSearch
     switch_curves: SwitchCurves
     evaluation: Evaluation

@@ -124,7 +124,7 @@ def edges_figure(
     below.set(ylabel="mean similarity", ylim=(0, 1.03))
     below.set(xlim=(noise.log_snr[-1], noise.log_snr[0]), xlabel="logSNR (left: noise, right: data)")
     below.xaxis.set_major_formatter(lambda level, _: f"{level:g}".replace("-", MINUS))
-    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
 
 
 def _noise_to_data(axes: Axes, noise: NoiseSchedule) -> None:
@@ -137,7 +137,7 @@ def _log_snr(timesteps: Any, noise: NoiseSchedule) -> Any:
 
 def _timestep_axis(axes: Axes, noise: NoiseSchedule) -> None:
     """A second axis on top that names round timesteps, as many as have room."""
-    room = 0.04 * (noise.log_snr[0] - noise.log_snr[-1])
+    room = 0.06 * (noise.log_snr[0] - noise.log_snr[-1])
     shown: list[tuple[float, int]] = []
     for timestep in np.linspace(0, noise.timesteps, 21).astype(int)[:-1]:
         at = float(noise.log_snr[timestep])

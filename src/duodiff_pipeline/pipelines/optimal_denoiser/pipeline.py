@@ -13,6 +13,11 @@ def create_pipeline() -> Pipeline:
                 ["train_images", *of_draws, "params:noise", "params:seed"],
                 "denoiser_differences",
             ),
-            Node(summarise_edges, ["denoiser_differences", "params:timestep_clustering"], "optimal_denoiser_summary"),
+            Node(
+                summarise_edges,
+                ["denoiser_differences", "params:timestep_clustering"],
+                "optimal_denoiser_summary",
+                name="summarise_edges",
+            ),
         ]
     )

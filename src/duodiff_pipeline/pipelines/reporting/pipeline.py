@@ -3,20 +3,20 @@ from kedro.pipeline import Node, Pipeline
 from .nodes import gather_report, make_answer, make_metrics, make_report, make_summary, weigh_measurements
 
 
-def create_pipeline(backbones: list[str], multistage: bool) -> Pipeline:
+def create_pipeline(backbones: list[str], multistage: bool = False) -> Pipeline:
     """Everything measured to metrics, report and summary; the summary is no file but what the command line shows."""
     exits = {"change_points": "change_points", "exit_table": "exit_table", "extractor": "extractor_accuracy"}
     images = {"train": "train_images", "held_out": "held_out_images", "sample_grids": "sample_grids"}
     curves = {f"{name}_curve": f"{name}.training_curve" for name in (*backbones, "early_exits")}
     same_name = ("candidate_edges", "similarity_curves", "trials", "environment", "runtime_params", "parameters")
-    same_name += ("multistage_findings", "multistage_page") if multistage else ()
+    of_multistage = ("multistage_findings", "multistage_page") if multistage else ()
     return Pipeline(
         [
             Node(weigh_measurements, ["records", "evaluated_plans", "seed_blocks", "timings", "floor"], "findings"),
             Node(make_metrics, {"findings": "findings", "noise": "params:noise", **exits}, "metrics"),
             Node(
                 gather_report,
-                {**exits, **images, **curves, **{name: name for name in same_name}},
+                {**exits, **images, **curves, **{name: name for name in (*same_name, *of_multistage)}},
                 "report_data",
             ),
             Node(make_report, ["findings", "report_data"], ["figures", "report"]),
