@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 from kedro.config import OmegaConfigLoader
 
 from duodiff_pipeline.config import Parameters, Settings, Stage, validate
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.decoding import Decoding
-from duodiff_pipeline.networks.unet import UNetConfig
+from duodiff_pipeline.networks.unet import UNet, UNetConfig
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -313,6 +314,22 @@ def test_edm_brings_its_own_loss_weights() -> None:
         validate(raw)
     raw["training"] |= {"min_snr_gamma": None}
     assert validate(raw).training.predicts == "edm"
+
+
+@pytest.mark.parametrize(("env", "side"), [("digits_multistage", 8), ("fashion_multistage", 14)])
+def test_small_comparisons_have_networks_that_can_be_built(env: str, side: int) -> None:
+    parameters = validate(_parameters(env))
+    assert parameters.multistage is not None
+    noise = parameters.noise.schedule()
+    cost = {}
+    for name in parameters.multistage.networks:
+        config = parameters.multistage.architecture(name, side, 1, parameters.training.predicts, noise)
+        with torch.device("meta"):
+            cost[name] = [stage.macs for stage in UNet(config).stages]
+    assert cost["multistage"] == cost["multistage_uniform"] == cost["separate"]
+    near_noise, middle, near_data = cost["multistage"]
+    assert [middle] == cost["unified"]
+    assert near_noise < middle < near_data < 40e6
 
 
 def test_the_cifar10_comparison_is_of_the_published_networks() -> None:

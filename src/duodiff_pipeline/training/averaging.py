@@ -1,7 +1,6 @@
 """The exponential average of a network of which some weights rest at every step."""
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +29,9 @@ class OwnUpdatesAverage(nn.Module):
         """Take in the weights of `raw` that have a gradient: those that the last step trained."""
         averaged, current = list(self.module.parameters()), list(raw.parameters())
         trained = [i for i, parameter in enumerate(current) if parameter.grad is not None]
-        for count in sorted({int(self.updates[i]) for i in trained}):
-            own = [i for i in trained if int(self.updates[i]) == count]
+        updates = self.updates.tolist()
+        for count in sorted({updates[i] for i in trained}):
+            own = [i for i in trained if updates[i] == count]
             weight = 1 - min(self.decay, (1 + count) / (10 + count)) if count else 1.0
-            _lerp([averaged[i] for i in own], [current[i].detach() for i in own], weight)
+            torch._foreach_lerp_([averaged[i] for i in own], [current[i] for i in own], weight)
         self.updates[trained] += 1
-
-
-def _lerp(averaged: Sequence[Tensor], current: Sequence[Tensor], weight: float) -> None:
-    torch._foreach_lerp_(list(averaged), list(current), weight)
