@@ -3,14 +3,16 @@
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import torch
 from kedro.config import OmegaConfigLoader
 
 from duodiff_pipeline.config import Parameters, Settings, Stage, validate
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.decoding import Decoding
+from duodiff_pipeline.networks.unet import UNet, UNetConfig
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -22,7 +24,7 @@ def _parameters(env: str) -> dict[str, Any]:
     ]
 
 
-@pytest.mark.parametrize("env", ["base", "test", "fashion_ase", "fashion_mnist", "fashion_stages"])
+@pytest.mark.parametrize("env", ["base", "test", "cifar10", "fashion_ase", "fashion_mnist", "fashion_stages"])
 def test_every_environment_is_valid(env: str) -> None:
     assert validate(_parameters(env)).early_exit.backbone in validate(_parameters(env)).backbones
 
@@ -79,7 +81,7 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         (
             "data_preparation.folder",
             "x",
-            "data_preparation: folder is needed for the sources idx and image_folder, and only there",
+            "data_preparation: folder is needed for the sources idx, cifar10 and image_folder, and only there",
         ),
         (
             "data_preparation.crop",
@@ -164,12 +166,19 @@ FOLDER = {"source": "image_folder", "folder": "photos", "image_size": 32}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"folder": None}, "data_preparation: folder is needed for the sources idx and image_folder, and only there"),
+        (
+            {"folder": None},
+            "data_preparation: folder is needed for the sources idx, cifar10 and image_folder, and only there",
+        ),
         ({"image_size": None}, "data_preparation: image_size is needed for the source image_folder"),
         ({"image_size": 3}, "data_preparation.image_size: Input should be greater than or equal to 4, not 3"),
         ({"image_size": 30}, "backbones.deep: patch 4 does not divide data_preparation.image_size 30"),
         ({"crop": "left"}, "data_preparation.crop: Input should be 'centre' or 'none', not 'left'"),
-        ({"source": "idx"}, "data_preparation: image_size belongs to the source image_folder, not to idx"),
+        ({"source": "idx", "mode": "grey"}, "data_preparation: mode belongs to the source image_folder, not to idx"),
+        (
+            {"source": "digits", "folder": None},
+            "data_preparation: image_size belongs to images that are read from a folder",
+        ),
     ],
 )
 def test_keys_of_an_image_folder_are_needed_there_and_refused_elsewhere(change: dict[str, Any], message: str) -> None:
@@ -193,7 +202,7 @@ def test_every_parameter_says_what_it_means() -> None:
         found = []
         for name, field in model.model_fields.items():
             inner = field.annotation
-            inner = inner.__args__[1] if getattr(inner, "__origin__", None) is dict else inner
+            inner = next((kind for kind in get_args(inner) if hasattr(kind, "model_fields")), inner)
             if isinstance(inner, type) and issubclass(inner, Settings):
                 found += undescribed(inner, f"{path}{name}.")
                 if not inner.__doc__:
@@ -340,3 +349,87 @@ def test_the_name_of_ase_is_taken() -> None:
     raw["backbones"]["ase"] = raw["backbones"]["deep"]
     with pytest.raises(InputError, match="ase is the name of what the pipeline stage_training trains"):
         validate(raw)
+
+
+MULTISTAGE: dict[str, Any] = {
+    "encoder_width": 8,
+    "multipliers": [1, 2],
+    "blocks": 1,
+    "attention_sides": [],
+    "networks": {"unified": {"decoder_widths": [8]}, "staged": {"decoder_widths": [4, 8, 8], "edges": [600.0, 300.0]}},
+    "eta": 0.01,
+    "alpha": 0.7,
+    "steps": 10,
+    "checkpoints": [0.5],
+    "timesteps": "uniform",
+    "seeds": [0, 1],
+    "solver": "ddim",
+    "sampling_steps": [5, 10],
+}
+
+
+def staged(**changes: Any) -> dict[str, Any]:
+    return {"networks": {**MULTISTAGE["networks"], "staged": {**MULTISTAGE["networks"]["staged"], **changes}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 3}, "multistage.depth: unknown parameter; here stand alpha, attention_sides, blocks, checkpoints"),
+        (staged(edges=None), "multistage.networks.staged: edges are needed where there are several decoders"),
+        (staged(edges=[300.0, 600.0]), "multistage.networks.staged: edges [300.0, 600.0] must descend"),
+        (staged(edges=[600.0]), "multistage.networks.staged: 3 decoders need 2 edges, not 1"),
+        (staged(edges=[1200.0, 300.0]), "multistage.networks.staged.edges [1200.0, 300.0] must lie within 0..1000"),
+        (staged(decoder_widths=[4, 8], edges="optimal_denoiser"), "multistage.networks.staged: edges by optimal_den"),
+        (staged(decoder_widths=[8], edges=None, shared_encoder=False), "multistage.networks.staged: shared_encoder"),
+        ({"checkpoints": [0.5, 0.2]}, "multistage: checkpoints must rise, not [0.5, 0.2]"),
+        ({"checkpoints": [0.5, 0.501]}, "multistage: checkpoints must differ by a percent"),
+        ({"sampling_steps": [1001]}, "multistage.sampling_steps is 1001, but there are only 1000 timesteps"),
+        ({"solver": "heun", "sampling_steps": [0]}, "multistage.sampling_steps.0: Input should be greater than"),
+        (
+            {"networks": {"deep": {"decoder_widths": [8]}, "b": {"decoder_widths": [4]}}},
+            "multistage.networks.deep: another network has that name already",
+        ),
+    ],
+)
+def test_a_comparison_of_multistage_networks_fits_together(change: dict[str, Any], message: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["multistage"] = deepcopy(MULTISTAGE)
+    validate(raw)
+    raw["multistage"] |= change
+    with pytest.raises(InputError) as caught:
+        validate(raw)
+    assert str(caught.value).startswith(f"parameters: {message}")
+
+
+def test_edm_brings_its_own_loss_weights() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["training"] |= {"predicts": "edm"}
+    with pytest.raises(InputError, match="predicts edm brings loss weights of its own: set min_snr_gamma: null"):
+        validate(raw)
+    raw["training"] |= {"min_snr_gamma": None}
+    assert validate(raw).training.predicts == "edm"
+
+
+@pytest.mark.parametrize(("env", "side"), [("digits_multistage", 8), ("fashion_multistage", 14)])
+def test_small_comparisons_have_networks_that_can_be_built(env: str, side: int) -> None:
+    parameters = validate(_parameters(env))
+    assert parameters.multistage is not None
+    noise = parameters.noise.schedule()
+    cost = {}
+    for name in parameters.multistage.networks:
+        config = parameters.multistage.architecture(name, side, 1, parameters.training.predicts, noise)
+        with torch.device("meta"):
+            cost[name] = [stage.macs for stage in UNet(config).stages]
+    assert cost["multistage"] == cost["multistage_uniform"] == cost["separate"]
+    near_noise, middle, near_data = cost["multistage"]
+    assert [middle] == cost["unified"]
+    assert near_noise < middle < near_data < 40e6
+
+
+def test_the_cifar10_comparison_is_of_the_published_networks() -> None:
+    parameters = validate(_parameters("cifar10"))
+    assert parameters.multistage is not None
+    noise = parameters.noise.schedule()
+    found = parameters.multistage.architecture("multistage", 32, 3, "noise", noise)
+    assert found == UNetConfig(32, 3, 128, (16, 128, 192), (1, 2, 2, 2), 8, (16,), noise=noise)

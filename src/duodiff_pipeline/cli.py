@@ -30,8 +30,9 @@ def _run(**options: Any) -> None:
         if options["load_versions"]:
             raise InputError("--load-versions: nothing here is versioned by Kedro; earlier files are in DVC")
         outputs = kedro_run.callback(**options)  # type: ignore[misc]
-    if "summary" in outputs:
-        click.echo(outputs["summary"].load())
+    for name in sorted(outputs):
+        if name.endswith("summary"):
+            click.echo(outputs[name].load())
 
 
 class _OneLineCommand(click.Command):

@@ -1,7 +1,9 @@
 """Whether what a run reads belongs together: files say what they were made from, and may be left from before."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from .analysis.denoiser_similarity import DenoiserDifferences
 from .config import Parameters
 from .errors import InputError
 from .images.pack import ImagePack
@@ -10,6 +12,8 @@ from .metrics.reference import ReferenceStatistics
 from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
+UNET = ("encoder_width", "multipliers", "blocks", "attention_sides")
+UNET_STAGES = ("decoder_widths", "shared_encoder")
 EXITS = "early_exits"
 ASE = "ase"
 SCHEDULED = ("schedule", "depths", "threshold", "dropped_first")
@@ -48,16 +52,22 @@ class Lineage:
 
     def _require_architecture(self, name: str, network: StoredNetwork) -> None:
         of, header = name.removesuffix(".network"), network.header
-        exits, backbone = self._parameters.early_exit, self._parameters.backbones[self._backbone(of)]
-        expected = EXIT_KINDS[exits.variant, exits.probe] if of == EXITS else backbone.kind
-        if header.kind != expected:
+        if header.kind != (expected := self._kind(of)):
             raise InputError(f"{name} holds a network of kind {header.kind}, not {expected}: train it again")
-        self._require_range(name, of, header)
+        if not self._unet_of(of):
+            self._require_range(name, of, header)
         if of == ASE and header.exit_schedule is None:
             raise InputError(f"{name} was trained for no exit schedule: train it again")
         for parameter, (found, now) in self._found_and_set(of, header).items():
             if found != now:
                 raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
+
+    def _kind(self, of: str) -> str:
+        """The one that is set, as in `NetworkHeader`."""
+        exits = self._parameters.early_exit
+        if of == EXITS:
+            return EXIT_KINDS[exits.variant, exits.probe]
+        return "unet" if self._unet_of(of) else self._parameters.backbones[self._backbone(of)].kind
 
     def _require_range(self, name: str, of: str, header: NetworkHeader) -> None:
         stage = self._parameters.backbones[self._backbone(of)].stage
@@ -75,27 +85,46 @@ class Lineage:
         ase = self._parameters.ase
         return {EXITS: self._parameters.early_exit.backbone, ASE: ase.backbone if ase else of}.get(of, of)
 
+    def _unet_of(self, of: str) -> str | None:
+        """The network of the multistage comparison that a dataset is a training, or a checkpoint, of."""
+        settings = self._parameters.multistage
+        name, _, seed = of.partition(".")[0].rpartition("_")
+        return name if settings is not None and name in settings.networks and seed.isdigit() else None
+
     def _found_and_set(self, of: str, header: NetworkHeader) -> dict[str, tuple[Any, Any]]:
         """By parameter, what a network has and what is set."""
-        p, architecture, backbone = self._parameters, header.architecture, self._backbone(of)
-        scheduled = {}
-        if of == ASE and p.ase is not None:
-            found, now = header.training["ase"], p.ase.model_dump(mode="json")
-            scheduled = {f"ase.{key}": (found[key], now[key]) for key in SCHEDULED}
+        p = self._parameters
+        found: dict[str, Any] = dict(header.architecture)
+        found |= {key: tuple(value) for key, value in found.items() if isinstance(value, list)}  # of a file's JSON
+        own = self._own_found_and_set(of, found, header.training)
+        backbone = p.backbones.get(self._backbone(of))
+        if not (backbone and backbone.file):
+            own["training.predicts"] = (found["predicts"], p.training.predicts)
         return {
-            **scheduled,
-            **{
-                f"backbones.{backbone}.{key}": (architecture[key], getattr(p.backbones[backbone], key))
-                for key in ARCHITECTURE
-            },
-            **(
-                {}
-                if p.backbones[backbone].file
-                else {"training.predicts": (architecture["predicts"], p.training.predicts)}
-            ),
-            "noise.kind": (architecture["noise"]["kind"], p.noise.kind),
-            "noise.timesteps": (architecture["noise"]["timesteps"], p.noise.timesteps),
+            **own,
+            "noise.kind": (found["noise"]["kind"], p.noise.kind),
+            "noise.timesteps": (found["noise"]["timesteps"], p.noise.timesteps),
         }
+
+    def _own_found_and_set(
+        self, of: str, found: Mapping[str, Any], training: Mapping[str, Any]
+    ) -> dict[str, tuple[Any, Any]]:
+        """Of the section that a network has to itself; found: its architecture."""
+        p = self._parameters
+        if p.multistage is not None and (unet := self._unet_of(of)):
+            shared, own = p.multistage, p.multistage.networks[unet]
+            return {
+                **{f"multistage.{key}": (found[key], getattr(shared, key)) for key in UNET},
+                **{f"multistage.networks.{unet}.{key}": (found[key], getattr(own, key)) for key in UNET_STAGES},
+                "multistage.timesteps": (training["timesteps"], shared.timesteps),
+            }
+        backbone = self._backbone(of)
+        now = p.backbones[backbone]
+        same = {f"backbones.{backbone}.{key}": (found[key], getattr(now, key)) for key in ARCHITECTURE}
+        if of == ASE and p.ase is not None:
+            settings = p.ase.model_dump(mode="json")
+            same |= {f"ase.{key}": (training["ase"][key], settings[key]) for key in SCHEDULED}
+        return same
 
 
 def _made_from(name: str, data: Any) -> dict[str, str]:
@@ -103,6 +132,8 @@ def _made_from(name: str, data: Any) -> dict[str, str]:
         case ImagePack():
             images = "training images" if name == "train_images" else "held-out images"
             return {images: data.sha256, "image shapes": str(data.shape_chw)}
+        case DenoiserDifferences():
+            return {"training images": data.data_sha256}
         case FeatureClassifier():
             return {"feature extractors": data.sha256}
         case ReferenceStatistics():

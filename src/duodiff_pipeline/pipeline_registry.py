@@ -15,6 +15,8 @@ from .pipelines import (
     exit_statistics,
     loss_gap,
     metric_reference,
+    multistage,
+    optimal_denoiser,
     reporting,
     stage_training,
     switch_curves,
@@ -57,14 +59,27 @@ def register_pipelines() -> dict[str, Pipeline]:
         "training": training.create_pipeline([name for name in everywhere if name not in taken], taken),
         "early_exit": early_exit.create_pipeline(exits_of),
         "exit_statistics": exit_statistics.create_pipeline(exits_of),
-        "timestep_clustering": timestep_clustering.create_pipeline(),
+        "optimal_denoiser": optimal_denoiser.create_pipeline(),
+        "timestep_clustering": timestep_clustering.create_pipeline(deep),
         "loss_gap": loss_gap.create_pipeline(shallow, deep),
         "stage_training": stage_training.create_pipeline(
             {name: stage for name, stage in stages.items() if name not in taken}, parameters["ase"]
         ),
+        **_multistage(parameters["multistage"]),
         "switch_search": switch_search.create_pipeline(serve, ase),
         "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"], list(stages)),
         "evaluation": evaluation.create_pipeline(list(backbones), ase is not None),
-        "reporting": reporting.create_pipeline(list(backbones), ase is not None),
+        "reporting": reporting.create_pipeline(list(backbones), ase is not None, parameters["multistage"] is not None),
     }
     return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}
+
+
+def _multistage(settings: Mapping[str, Any] | None) -> dict[str, Pipeline]:
+    """The comparison of multistage networks, where the parameters ask for one."""
+    if settings is None:
+        return {"multistage_training": Pipeline([]), "multistage": Pipeline([])}
+    which = (list(settings["networks"]), settings["seeds"], len(settings["checkpoints"]))
+    return {
+        "multistage_training": multistage.create_training(*which),
+        "multistage": multistage.create_pipeline(*which),
+    }

@@ -9,6 +9,9 @@ from duodiff_pipeline.analysis.clustering import (
     SimilarityEdges,
     contiguous_clusters,
     edges_from_change_point,
+    gradient_cluster_edges,
+    log_snr_cluster_edges,
+    middle_element_clusters,
     similarity_cluster_edges,
     similarity_curves,
     similarity_edges,
@@ -61,7 +64,7 @@ def differences(timesteps: list[int], like_data: list[float], like_noise: list[f
     """Draws of which the given shares of 100 coordinates are alike, that is, differ by 0 and not by 1."""
     coordinates = np.arange(100)
     to_ends = [(coordinates >= 100 * np.array(alike)[:, None]).astype(np.float32) for alike in (like_data, like_noise)]
-    return DenoiserDifferences(np.array(timesteps), *to_ends)
+    return DenoiserDifferences(np.array(timesteps), *to_ends, NOISES[0], "centred", "")
 
 
 DRAWS = differences([10, 20, 20, 30, 40], [1, 0.9, 0.7, 0.2, 0], [0, 0.1, 0.1, 0.8, 1])
@@ -143,3 +146,43 @@ def test_impossible_clusterings_are_refused() -> None:
     for clusters in (0, 4):
         with pytest.raises(ValueError, match="allowed are 1 to 3"):
             contiguous_clusters(np.ones((3, 3)), clusters, "node")
+
+
+def brute_force_to_middle(distance: Floats, clusters: int) -> tuple[int, ...]:
+    """The rivals' objective, written out as section B of the paper's code has it."""
+    size = len(distance)
+
+    def total(starts: tuple[int, ...]) -> float:
+        cost = 0.0
+        for a, b in itertools.pairwise([*starts, size]):
+            if not size // (2 * clusters) <= b - a <= -(-3 * size // (2 * clusters)):
+                return np.inf
+            cost += sum(distance[i, (a + b) // 2] for i in range(a, b))
+        return cost
+
+    return min(((0, *cuts) for cuts in itertools.combinations(range(1, size), clusters - 1)), key=total)
+
+
+@pytest.mark.parametrize("clusters", [1, 2, 3, 4])
+def test_middle_element_clusters_equal_brute_force(clusters: int) -> None:
+    for seed in range(8):
+        for size in (4, 9, 13):
+            distance = np.random.default_rng(seed).uniform(0, 1, (size, size))  # not symmetric, to tell its sides apart
+            assert middle_element_clusters(distance, clusters) == brute_force_to_middle(distance, clusters)
+
+
+def test_the_rival_by_snr_has_the_published_edges() -> None:
+    """0.348 and 0.709 on the linear schedule (arXiv 2312.09181, ablation of clusterings)."""
+    np.testing.assert_allclose(np.array(log_snr_cluster_edges(NOISES[0], 3)) / 1000, [0.709, 0.348], atol=0.002)
+
+
+def test_uniform_timesteps_are_the_rival_by_timestep() -> None:
+    t = np.arange(1000.0)
+    assert middle_element_clusters(np.abs(t[:, None] - t), 3) == (0, 333, 666)
+    assert uniform_timestep_edges(NOISES[0], 3) == pytest.approx((666.7, 333.3), abs=0.1)
+
+
+def test_gradients_of_three_kinds_are_parted() -> None:
+    kind = np.repeat([0, 1, 2], [4, 6, 5])
+    affinity = np.where(kind[:, None] == kind, 0.9, -0.1)
+    assert gradient_cluster_edges(affinity, np.arange(15) * 10, 3) == (95, 35)

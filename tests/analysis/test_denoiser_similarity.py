@@ -5,9 +5,15 @@ import pytest
 from sklearn.datasets import load_digits
 
 from duodiff_pipeline.analysis.clustering import similarity_edges
-from duodiff_pipeline.analysis.denoiser_similarity import BATCH_DRAWS, denoiser_differences, node_predictions
+from duodiff_pipeline.analysis.denoiser_similarity import (
+    BATCH_DRAWS,
+    DenoiserDifferences,
+    denoiser_differences,
+    node_predictions,
+)
 from duodiff_pipeline.analysis.optimal_denoiser import OptimalDenoiser
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.errors import InputError
 
 NOISE = NoiseSchedule("linear", 100)
 
@@ -33,6 +39,19 @@ def test_at_the_ends_the_denoiser_equals_itself(denoiser: OptimalDenoiser) -> No
     assert {0, 99} <= set(found.timesteps)
     assert (found.to_data[found.timesteps == 0] == 0).all()
     assert (found.to_noise[found.timesteps == 99] == 0).all()
+
+
+def test_every_draw_is_kept_so_that_any_eta_and_alpha_is_evaluated_later(denoiser: OptimalDenoiser, tmp_path) -> None:
+    found = denoiser_differences(denoiser, 300, seed=0, data_sha256="ab")
+    found.save(tmp_path / "differences.safetensors")
+    kept = DenoiserDifferences.load(tmp_path / "differences.safetensors")
+    assert (kept.noise, kept.data_range, kept.data_sha256) == (NOISE, "centred", "ab")
+    for eta in (0.01, 0.1, 1.0):
+        for alpha in (0.5, 0.8):
+            assert similarity_edges(kept, eta, alpha) == similarity_edges(found, eta, alpha)
+    (tmp_path / "differences.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=r"differences\.safetensors is no denoiser differences file"):
+        DenoiserDifferences.load(tmp_path / "differences.safetensors")
 
 
 def test_differences_and_nodes_are_of_the_same_draws(denoiser: OptimalDenoiser) -> None:

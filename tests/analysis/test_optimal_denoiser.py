@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from duodiff_pipeline.analysis.optimal_denoiser import Floats, OptimalDenoiser
+from duodiff_pipeline.analysis.optimal_denoiser import DataRange, Floats, OptimalDenoiser
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 
 NOISE = NoiseSchedule("linear", 1000)
@@ -94,6 +94,7 @@ def test_limits() -> None:
     ("wrong", "message"),
     [
         (images(10).astype(np.float32), "float64"),
+        (images(10).astype(np.int64), "uint8"),
         (images(10).reshape(10, 4, 4), "N, d"),
         (np.empty((0, 4)), "N, d"),
         (images(10) * 255, "scaled"),
@@ -103,3 +104,14 @@ def test_limits() -> None:
 def test_other_images_are_refused(wrong: Floats, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OptimalDenoiser(wrong, NOISE)
+
+
+@pytest.mark.parametrize(("data_range", "low"), [("centred", -1), ("unit", 0)])
+def test_pixels_are_scaled_chunk_by_chunk_to_the_data_range(data_range: DataRange, low: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 16), dtype=np.uint8)
+    x, timesteps = np.random.default_rng(1).normal(0, 1, (4, 16)), np.array([10, 300, 600, 990])
+    scaled = low + pixels / 255 * (1 - low)
+    found = OptimalDenoiser(pixels, NOISE, 7, data_range).posterior_mean(x, timesteps)
+    np.testing.assert_allclose(found, OptimalDenoiser(scaled, NOISE, 7, data_range).posterior_mean(x, timesteps))
+    with pytest.raises(ValueError, match=r"scaled to \[0, 1\]"):
+        OptimalDenoiser(images(10), NOISE, data_range="unit")

@@ -262,7 +262,8 @@ MISTAKES = {
     ),
     "unknown environment": before(
         "--env nope",
-        "there is no environment 'nope'; conf/ holds base, fashion_ase, fashion_mnist, fashion_stages, local, test",
+        "there is no environment 'nope'; conf/ holds base, cifar10, digits_multistage, fashion_ase, fashion_mnist, "
+        "fashion_multistage, fashion_stages, local, test",
     ),
     "unknown runner": before("--runner Nope", "module 'kedro.runner' has no attribute 'Nope'"),
     "versions of what has none": before(

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 
-from duodiff_pipeline.images.pixels import from_uint8, grid_hwc, to_uint8
+from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.images.pixels import from_uint8, grid_hwc, shrunk, to_uint8
 
 
 def test_every_level_survives_the_round_trip():
@@ -28,3 +30,11 @@ def test_grid_places_images_row_by_row_on_white():
         for y, x, c in np.ndindex(3, 3, 2):
             assert grid[top + y, left + x, c] == images[i, c, y, x]
     assert (grid[~covered] == 255).all()
+
+
+def test_shrunk_pixels_are_means_of_squares():
+    images = torch.tensor([[0, 10, 255, 255], [20, 30, 255, 255], [1, 1, 0, 1], [1, 2, 0, 1]], dtype=torch.uint8)
+    assert shrunk(images.view(1, 1, 4, 4), 2).tolist() == [[[[15, 255], [1, 0]]]]  # 1.25 and 0.5, halves to even
+    assert shrunk(images.view(1, 1, 4, 4), 4).flatten().tolist() == images.flatten().tolist()
+    with pytest.raises(InputError, match="image_size 3 does not divide the 4 pixels a side"):
+        shrunk(images.view(1, 1, 4, 4), 3)

@@ -58,9 +58,9 @@ def test_seconds_are_paired_with_the_whole_network_at_the_same_solver_and_steps(
     [
         (0.26, 0.31, False, "holds"),
         (0.25, 0.31, False, "holds"),
-        (0.20, 0.27, False, "stays open"),
-        (0.20, 0.24, False, "is contradicted"),
-        (0.26, 0.31, True, "is contradicted"),
+        (0.20, 0.27, False, "open"),
+        (0.20, 0.24, False, "contradicted"),
+        (0.26, 0.31, True, "contradicted"),
     ],
 )
 def test_a_verdict_asks_for_a_quarter_of_the_time_and_no_credibly_worse_fid(low, high, worse, verdict):

@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 
 from duodiff_pipeline.images.pixels import from_uint8
-from duodiff_pipeline.training.batches import StepBatches
+from duodiff_pipeline.training.batches import StageBatches, StepBatches
 
 IMAGES = torch.arange(30 * 16).view(30, 1, 4, 4).remainder(256).to(torch.uint8)
 IMAGES[:, 0, 0, 0] = torch.arange(30)  # says which image it is
@@ -98,3 +98,63 @@ def test_timesteps_of_a_stage_are_uniform_over_it_alone():
     counts = torch.bincount(drawn, minlength=100)
     assert counts[40:50].sum() == len(drawn)
     assert stats.chisquare(counts[40:50]).pvalue > 0.01
+
+
+def stage_batches(weights="uniform", edges=(60.5, 20.0), steps=4000, **changes) -> StageBatches:
+    return StageBatches(IMAGES, edges, 100, weights, changes.get("batch_images", 7), steps, changes.get("seed", 0))
+
+
+def test_every_batch_lies_in_one_stage_and_edges_part_as_schedules_do(noise):
+    of = stage_batches()
+    assert of.ranges == [(61, 100), (20, 61), (0, 20)]
+    seen = {stage: set[int]() for stage in range(3)}
+    for step in range(600):
+        batch = of[step]
+        low, high = of.ranges[of.stage(step)]
+        assert (low <= batch.timesteps).all()
+        assert (batch.timesteps < high).all()
+        seen[of.stage(step)] |= set(batch.timesteps.tolist())
+    assert [seen[stage] for stage in range(3)] == [set(range(low, high)) for low, high in of.ranges]
+
+
+@pytest.mark.parametrize("weights", ["uniform", "stages"])
+def test_over_many_batches_timesteps_have_the_wanted_density(weights):
+    """By chi square, of the stages and, one timestep a batch being independent of the others', of the timesteps."""
+    of = stage_batches(weights, batch_images=1)
+    share = {"uniform": [0.39, 0.41, 0.2], "stages": [1 / 3] * 3}[weights]
+    assert of.shares.tolist() == pytest.approx(share)
+    stages = np.bincount([of.stage(step) for step in range(4000)], minlength=3)
+    assert stats.chisquare(stages, 4000 * np.array(share)).pvalue > 1e-3
+    timesteps = np.bincount([int(of[step].timesteps) for step in range(4000)], minlength=100)
+    of_stages = [np.full(high - low, s / (high - low)) for s, (low, high) in zip(share, of.ranges, strict=True)]
+    density = np.concatenate(of_stages[::-1])
+    assert stats.chisquare(timesteps, 4000 * density).pvalue > 1e-3
+    if weights == "uniform":
+        np.testing.assert_allclose(density, 0.01)
+
+
+def test_published_weights_have_the_published_densities():
+    """0.75, 1.77 and 0.90 of uniform with the edges of CIFAR-10, from data to noise (arXiv 2312.09181's code)."""
+    of = StageBatches(IMAGES, (631.0, 442.0), 1000, "stages", 1, 1, 0)
+    counts = np.array([high - low for low, high in of.ranges])
+    np.testing.assert_allclose((of.shares / (counts / 1000))[::-1], [0.75, 1.77, 0.90], atol=0.007)
+
+
+def test_one_stage_is_no_stages():
+    of = StageBatches(IMAGES, (), 1000, "uniform", 7, 40, 0)
+    for step in (0, 3, 39):
+        for a, b in zip(of[step], batches()[step], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_stage_batch_is_a_function_of_seed_and_step():
+    for step in (0, 17, 3999):
+        for a, b in zip(stage_batches()[step], stage_batches()[step], strict=True):
+            assert torch.equal(a, b)
+    drawn = [[stage_batches(seed=seed).stage(step) for step in range(50)] for seed in (0, 1)]
+    assert drawn[0] != drawn[1]
+
+
+def test_a_stage_without_a_timestep_is_refused():
+    with pytest.raises(ValueError, match="leave a stage without a timestep"):
+        stage_batches(edges=(20.5, 20.1))

@@ -32,6 +32,24 @@ def uniform_log_snr_edges(noise: NoiseSchedule, stages: int) -> Edges:
     return _edges(np.interp(levels, noise.log_snr[::-1], np.arange(noise.timesteps)[::-1]))
 
 
+def log_snr_cluster_edges(noise: NoiseSchedule, stages: int) -> Edges:
+    """The paper's rival by SNR: `middle_element_clusters` of (as there, up to 1000) timesteps by |logSNR_n - logSNR_c|.
+
+    Raises ValueError as `middle_element_clusters` does.
+    """
+    nodes = np.linspace(0, noise.timesteps - 1, min(noise.timesteps, 1000)).round().astype(np.int64)
+    level = noise.log_snr[nodes]
+    return _between(nodes, middle_element_clusters(np.abs(level[:, None] - level[None, :]), stages))
+
+
+def gradient_cluster_edges(affinity_gg: Floats, nodes: Ints, stages: int) -> Edges:
+    """The paper's rival by gradient affinity (see `gradient_affinity`), of nodes (G,), rising timesteps.
+
+    Raises ValueError as `middle_element_clusters` does.
+    """
+    return _between(nodes, middle_element_clusters(-affinity_gg, stages))
+
+
 def edges_from_change_point(change: ChangePoint) -> Edges:
     """The one edge that exit statistics suggest, or none."""
     return () if change.timestep_edge is None else (change.timestep_edge,)
@@ -94,8 +112,7 @@ def similarity_cluster_edges(similarity_gg: Floats, nodes: Ints, stages: int, we
 
     Raises ValueError as `contiguous_clusters` does.
     """
-    starts = contiguous_clusters(similarity_gg, stages, weight)[1:]
-    return _edges(np.array([(nodes[start - 1] + nodes[start]) / 2 for start in reversed(starts)]))
+    return _between(nodes, contiguous_clusters(similarity_gg, stages, weight))
 
 
 def contiguous_clusters(similarity_gg: Floats, clusters: int, weight: ClusterWeight) -> tuple[int, ...]:
@@ -109,10 +126,7 @@ def contiguous_clusters(similarity_gg: Floats, clusters: int, weight: ClusterWei
     Raises ValueError for similarities that are not square, and for more clusters than nodes or fewer than 1.
     """
     size = len(similarity_gg)
-    if similarity_gg.shape != (size, size):
-        raise ValueError(f"similarities must be (G, G), not {similarity_gg.shape}")
-    if not 1 <= clusters <= size:
-        raise ValueError(f"{clusters} clusters of {size} nodes: allowed are 1 to {size}")
+    _check_clusters(similarity_gg, clusters)
     sums = np.zeros((size + 1, size + 1))
     sums[1:, 1:] = similarity_gg.cumsum(axis=0).cumsum(axis=1)
     start, stop = np.indices(sums.shape)
@@ -120,6 +134,32 @@ def contiguous_clusters(similarity_gg: Floats, clusters: int, weight: ClusterWei
     means = (corner[None, :] - sums - sums.T + corner[:, None]) / nodes**2  # of the cluster [start, stop)
     worth = np.where(stop > start, means * nodes if weight == "node" else means, -np.inf)
 
+    return _best_partition(worth, clusters)
+
+
+def middle_element_clusters(distance_gg: Floats, clusters: int) -> tuple[int, ...]:
+    """The partition of G ordered nodes into contiguous clusters with the least sum of distances to the middle element.
+
+    So the paper's repository clusters by its rivals: the cluster [a, b) has the middle element (a + b) // 2, and no
+    fewer than G // 2K nodes and no more than 3 G / 2K, rounded up.
+
+    Returns the clusters' first nodes, from 0; exact, O(G^2 * clusters). Raises ValueError for distances that are not
+    square, and for more clusters than nodes or fewer than 1.
+    """
+    size = len(distance_gg)
+    _check_clusters(distance_gg, clusters)
+    to_middle = np.zeros((size, size + 1))  # [c, stop]: distances of the nodes before stop to c
+    to_middle[:, 1:] = distance_gg.T.cumsum(axis=1)
+    start, stop = np.indices((size + 1, size + 1))
+    middle, nodes = np.minimum((start + stop) // 2, size - 1), stop - start
+    cost = to_middle[middle, stop] - to_middle[middle, start]
+    allowed = (nodes >= max(1, size // (2 * clusters))) & (nodes <= -(-3 * size // (2 * clusters)))
+    return _best_partition(np.where(allowed, -cost, -np.inf), clusters)
+
+
+def _best_partition(worth: Floats, clusters: int) -> tuple[int, ...]:
+    """First nodes of the contiguous clusters with the largest sum of worth[start, stop], by dynamic programming."""
+    size = len(worth) - 1
     best, origins = worth[0], []
     for _ in range(clusters - 1):
         totals = best[:, None] + worth
@@ -129,6 +169,19 @@ def contiguous_clusters(similarity_gg: Floats, clusters: int, weight: ClusterWei
     for origin in reversed(origins):
         starts.append(int(origin[starts[-1]]))
     return (0, *reversed(starts[1:]))
+
+
+def _between(nodes: Ints, starts: tuple[int, ...]) -> Edges:
+    """Edges halfway between the nodes that clusters part, noise to data."""
+    return _edges(np.array([(nodes[start - 1] + nodes[start]) / 2 for start in reversed(starts[1:])]))
+
+
+def _check_clusters(square_gg: Floats, clusters: int) -> None:
+    size = len(square_gg)
+    if square_gg.shape != (size, size):
+        raise ValueError(f"similarities must be (G, G), not {square_gg.shape}")
+    if not 1 <= clusters <= size:
+        raise ValueError(f"{clusters} clusters of {size} nodes: allowed are 1 to {size}")
 
 
 def _edges(timesteps: Floats) -> Edges:

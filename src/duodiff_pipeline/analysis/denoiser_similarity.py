@@ -5,18 +5,24 @@ Symbols: K draws (y_k, eps_k, n_k) of a training image, noise (d,) and a timeste
     D(a, b; y, eps)   share of coordinates i with |eps*_a(x_a) - eps*_b(x_b)|_i <= eta, x_a and x_b sharing (y, eps)
     S(a, b)           mean of D over y and eps, in [0, 1]: the paper's "distance", though large where they are alike
 
-Denoising happens once; the differences are kept, so that every eta is evaluated afterwards for nothing.
+Denoising happens once; the differences of every draw are kept, so that any eta, and any alpha, is evaluated afterwards
+for nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ..diffusion.noise import NoiseSchedule
 from ..diffusion.random import keyed_generator
-from .optimal_denoiser import Floats, Ints, OptimalDenoiser
+from ..files import load_tensors, save_tensors
+from .optimal_denoiser import DataRange, Floats, Ints, OptimalDenoiser
 
 BATCH_DRAWS = 256
+KIND = "denoiser differences"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +31,28 @@ class DenoiserDifferences:
 
     timesteps: (K,) int64, rising.
     to_data, to_noise: (K, d) float32, |eps*_n(x_n) - eps*_m(x_m)| for m = 0 and m = T-1.
+    noise, data_range, data_sha256: what they were drawn on.
     """
 
     timesteps: Ints
     to_data: NDArray[np.float32]
     to_noise: NDArray[np.float32]
+    noise: NoiseSchedule
+    data_range: DataRange
+    data_sha256: str
+
+    def save(self, path: Path) -> None:
+        header = {"noise": asdict(self.noise), "data_range": self.data_range, "data_sha256": self.data_sha256}
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("timesteps", "to_data", "to_noise")}
+        save_tensors(path, KIND, header, tensors)
+
+    @classmethod
+    def load(cls, path: Path) -> "DenoiserDifferences":
+        """Raises InputError, naming the file, where it is missing or damaged."""
+        header, tensors = load_tensors(path, KIND)
+        timesteps, to_data, to_noise = (tensors[name].numpy() for name in ("timesteps", "to_data", "to_noise"))
+        noise = NoiseSchedule(**header["noise"])
+        return cls(timesteps, to_data, to_noise, noise, header["data_range"], header["data_sha256"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +76,10 @@ class NodePredictions:
         return similarity
 
 
-def denoiser_differences(denoiser: OptimalDenoiser, draws: int, seed: int) -> DenoiserDifferences:
-    """Differences of eps* at uniformly drawn timesteps to eps* at both ends.
+def denoiser_differences(
+    denoiser: OptimalDenoiser, draws: int, seed: int, data_sha256: str = ""
+) -> DenoiserDifferences:
+    """Differences of eps* at uniformly drawn timesteps to eps* at both ends; data_sha256: names the images.
 
     The first of many draws are those of few: more draws extend an estimate. Raises ValueError for no draws.
     """
@@ -69,7 +94,13 @@ def denoiser_differences(denoiser: OptimalDenoiser, draws: int, seed: int) -> De
         for name, end in ends.items():
             there = denoiser.predict_from(y[chosen], eps[chosen], np.full(len(chosen), end))
             differences[name][batch] = np.abs(here - there)
-    return DenoiserDifferences(timesteps[order], **differences)
+    return DenoiserDifferences(
+        timesteps[order],
+        **differences,
+        noise=denoiser.noise,
+        data_range=denoiser.data_range,
+        data_sha256=data_sha256,
+    )
 
 
 def node_predictions(denoiser: OptimalDenoiser, nodes: int, draws: int, seed: int) -> NodePredictions:
@@ -98,7 +129,7 @@ def _draw(denoiser: OptimalDenoiser, draws: int, seed: int) -> tuple[Floats, Flo
     y, eps, timesteps = np.empty((draws, dimensions)), np.empty((draws, dimensions)), np.empty(draws, dtype=np.int64)
     for k in range(draws):
         own = keyed_generator(seed, "optimal denoiser", k)
-        y[k] = denoiser.images[own.integers(images)]
+        y[k] = denoiser.scaled(denoiser.images[own.integers(images)])
         timesteps[k] = own.integers(denoiser.noise.timesteps)
         eps[k] = own.standard_normal(dimensions)
     return y, eps, timesteps

@@ -7,12 +7,12 @@ Symbols: y_i (d,) the N training images, x_n = s_n y + r_n eps with s_n = sqrt(a
     E[y | x, n]   sum_i w_i y_i
     eps*_n(x)     (x - s_n E[y | x, n]) / r_n
 
-Images are scaled to [-1, 1], as networks are trained on them. (The paper's scripts leave them in [0, 1], which halves
-the signal: edges found there are not those of the training.)
+Images lie in [-1, 1] (`centred`), as networks are trained on them, or in [0, 1] (`unit`), as the paper's scripts leave
+them, which halves the signal: edges found there are not those of the training.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,34 +21,39 @@ from ..diffusion.noise import NoiseSchedule
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+DataRange = Literal["centred", "unit"]
 
 
 @dataclass(frozen=True, eq=False)
 class OptimalDenoiser:
     """The denoiser that no network trained on `images` can beat there: it knows them all.
 
-    images: (N, d) float64 in [-1, 1].
-    chunk_images: training images held against the queries at a time; bounds memory to B * chunk_images floats.
+    images: (N, d), uint8 pixels, which are scaled to the data range, or float64 within it.
+    chunk_images: training images held against the queries at a time; bounds memory to B * chunk_images floats beside
+    the images as they are and one chunk of them in float64.
 
     Raises ValueError for images of another shape, type or range.
     """
 
-    images: Floats
+    images: NDArray[np.uint8] | Floats
     noise: NoiseSchedule
     chunk_images: int = 4096
+    data_range: DataRange = "centred"
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 2 or self.images.dtype != np.float64 or not self.images.size:
-            raise ValueError(f"images must be (N, d) float64, not {self.images.shape} {self.images.dtype}")
+        if self.images.ndim != 2 or self.images.dtype not in (np.uint8, np.float64) or not self.images.size:
+            raise ValueError(f"images must be (N, d) uint8 or float64, not {self.images.shape} {self.images.dtype}")
+        low = -1 if self.data_range == "centred" else 0
         # written so that it also refuses NaN
-        if not np.abs(self.images).max() <= 1:
-            raise ValueError("images must be scaled to [-1, 1]")
+        if self.images.dtype == np.float64 and not (self.images.min() >= low and self.images.max() <= 1):
+            raise ValueError(f"images must be scaled to [{low}, 1]")
 
-    @cached_property
-    def _half_squares(self) -> Floats:
-        """(N,) |y_i|^2 / 2."""
-        half: Floats = np.einsum("nd,nd->n", self.images, self.images) / 2
-        return half
+    def scaled(self, images: NDArray[np.uint8] | Floats) -> Floats:
+        """Images as they are stored to float64 in the data range."""
+        if images.dtype != np.uint8:
+            return images.astype(np.float64, copy=False)
+        scaled: Floats = images / 127.5 - 1 if self.data_range == "centred" else images / 255
+        return scaled
 
     def scales(self, timesteps: Ints) -> tuple[Floats, Floats]:
         """s_n and r_n, each (B, 1), of whole timesteps (B,)."""
@@ -61,12 +66,13 @@ class OptimalDenoiser:
         peak, total, weighted = np.full_like(s, -np.inf), np.zeros_like(s), np.zeros_like(x_bd)
         for start in range(0, len(self.images), self.chunk_images):
             chunk = slice(start, start + self.chunk_images)
+            y = self.scaled(self.images[chunk])
             # |x|^2 is common to all weights of a query and left out
-            logits = (s * (x_bd @ self.images[chunk].T) - s**2 * self._half_squares[chunk]) / r**2
+            logits = (s * (x_bd @ y.T) - s**2 * np.einsum("nd,nd->n", y, y) / 2) / r**2
             new_peak = np.maximum(peak, logits.max(axis=1, keepdims=True))
             weights, fade = np.exp(logits - new_peak), np.exp(peak - new_peak)
             total = total * fade + weights.sum(axis=1, keepdims=True)
-            weighted = weighted * fade + weights @ self.images[chunk]
+            weighted = weighted * fade + weights @ y
             peak = new_peak
         mean: Floats = weighted / total
         return mean

@@ -7,6 +7,7 @@ from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .multistage import Multistage, StageNetwork
 from .parameters import Globals, Parameters
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
@@ -25,12 +26,14 @@ __all__ = [
     "HardwareSettings",
     "LossGap",
     "MetricReference",
+    "Multistage",
     "Noise",
     "Parameters",
     "Sampling",
     "Settings",
     "SolverSettings",
     "Stage",
+    "StageNetwork",
     "SwitchCurves",
     "SwitchSearch",
     "TimestepClustering",

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..analysis.optimal_denoiser import DataRange
 from .settings import Distinct, Settings
 from .shared import SolverSettings
 
@@ -26,12 +27,17 @@ class TimestepClustering(Settings):
     draws: int = Field(ge=10, description="Monte-Carlo draws of the optimal-denoiser similarity")
     nodes: int = Field(ge=4, description="timesteps of the pairwise similarity matrix")
     node_draws: int = Field(ge=1, description="draws at every node of that matrix")
+    data_range: DataRange = Field(
+        description="of images: centred, [-1, 1], as networks see them; unit, [0, 1], as in the paper's scripts"
+    )
     etas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        min_length=1, description="eta: largest difference that counts as equal, in the data range [-1, 1]"
+        min_length=1, description="eta: largest difference of optimal denoisers that counts as equal, in units of noise"
     )
     alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         min_length=1, description="alpha: mean similarity a stage must keep"
     )
+    gradient_nodes: int = Field(ge=4, description="timesteps of the gradient affinity; memory: a network for each")
+    gradient_images: int = Field(ge=1, description="training images behind each of its gradients")
 
 
 class LossGap(Settings):

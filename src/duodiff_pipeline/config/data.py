@@ -12,14 +12,22 @@ from .settings import Settings
 class DataPreparation(Settings):
     """Where the images come from."""
 
-    source: Literal["digits", "idx", "image_folder"] = Field(
-        description="digits: embedded in scikit-learn; idx: a folder of the MNIST family; image_folder: of image files"
+    source: Literal["digits", "idx", "cifar10", "image_folder"] = Field(
+        description="digits: embedded in scikit-learn; idx: a folder of the MNIST family; cifar10: of CIFAR-10's "
+        "binary version; image_folder: of image files"
     )
     folder: str | None = Field(
-        description="folder with the four IDX files, gzipped or not, or with image files; null for digits"
+        description="folder with the four IDX files, gzipped or not, the six .bin files of CIFAR-10, or image files; "
+        "null for digits"
     )
-    held_out_share: float = Field(gt=0, lt=1, description="share of images held out; IDX files bring their own split")
-    image_size: int | None = Field(ge=4, le=1024, description="image_folder: side of the images made, pixels")
+    held_out_share: float = Field(
+        gt=0, lt=1, description="share of images held out; IDX and CIFAR-10 files bring a split"
+    )
+    image_size: int | None = Field(
+        ge=4,
+        le=1024,
+        description="image_folder: side of the images made, pixels; idx, cifar10: a divisor of their side, or null",
+    )
     crop: Crop | None = Field(
         description="image_folder: centre, as null, cuts out the largest square; none refuses what is not square"
     )
@@ -34,8 +42,10 @@ class DataPreparation(Settings):
     @model_validator(mode="after")
     def _keys_belong_to_source(self) -> "DataPreparation":
         if (self.source == "digits") != (self.folder is None):
-            raise ValueError("folder is needed for the sources idx and image_folder, and only there")
-        own = ("image_size", "crop", "resize_filter", "mode", "labels")
+            raise ValueError("folder is needed for the sources idx, cifar10 and image_folder, and only there")
+        if self.source == "digits" and self.image_size is not None:
+            raise ValueError("image_size belongs to images that are read from a folder, not to digits")
+        own = ("crop", "resize_filter", "mode", "labels")
         foreign = [key for key in own if getattr(self, key) is not None]
         if self.source != "image_folder" and foreign:
             raise ValueError(f"{foreign[0]} belongs to the source image_folder, not to {self.source}")

@@ -11,6 +11,7 @@ from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .multistage import Multistage
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
 from .shared import HardwareSettings, Noise, Sampling
@@ -36,6 +37,7 @@ class Parameters(Settings):
     timestep_clustering: TimestepClustering
     loss_gap: LossGap
     ase: Ase | None = Field(description="null: there is none")
+    multistage: Multistage | None = Field(description="comparison of multistage networks; null: none")
     switch_search: SwitchSearch
     switch_curves: SwitchCurves
     evaluation: Evaluation
@@ -51,6 +53,7 @@ class Parameters(Settings):
                 raise ValueError(
                     f"backbones.{name}: patch {backbone.patch} does not divide data_preparation.image_size {side}"
                 )
+        self._require_multistage()
         stages = {name: backbone.stage for name, backbone in self.backbones.items() if backbone.stage is not None}
         named = [
             *((f"backbones.{name}.stage.teacher is", stage.teacher) for name, stage in stages.items()),
@@ -62,11 +65,12 @@ class Parameters(Settings):
         for key, wanted in named:
             if wanted is not None and wanted not in self.backbones:
                 raise ValueError(f"{key} {wanted!r}, but the backbones are {sorted(self.backbones)}")
-        if (most := len(self.switch_search.backbones)) > self.timestep_clustering.nodes:
-            raise ValueError(
-                f"timestep_clustering.nodes is {self.timestep_clustering.nodes}, too few for the {most} stages of "
-                "switch_search.backbones"
-            )
+        most = len(self.switch_search.backbones)
+        for key in ("nodes", "gradient_nodes"):
+            if most > (nodes := getattr(self.timestep_clustering, key)):
+                raise ValueError(
+                    f"timestep_clustering.{key} is {nodes}, too few for the {most} stages of switch_search.backbones"
+                )
         self._require_stages(stages)
         if self.backbones[self.early_exit.backbone].kind != "uvit":
             raise ValueError(f"early_exit.backbone is {self.early_exit.backbone!r}, but early exits belong to a uvit")
@@ -78,7 +82,9 @@ class Parameters(Settings):
             "switch_curves.steps": self.switch_curves.steps,
             "evaluation.solver.steps": [self.evaluation.solver.steps],
             "timestep_clustering.nodes": [self.timestep_clustering.nodes],
+            "timestep_clustering.gradient_nodes": [self.timestep_clustering.gradient_nodes],
             **({"ase.solvers.steps": [solver.steps for solver in self.ase.solvers]} if self.ase else {}),
+            **({"multistage.sampling_steps": self.multistage.sampling_steps} if self.multistage else {}),
         }
         for key, counts in counted.items():
             if max(counts) > self.noise.timesteps:
@@ -98,6 +104,18 @@ class Parameters(Settings):
     def first_stage(self) -> list[str]:
         """The backbones that learn only the stage they serve first in."""
         return [name for name, backbone in self.backbones.items() if backbone.stage is not None]
+
+    def _require_multistage(self) -> None:
+        """Raises ValueError where the comparison of multistage networks does not fit the rest."""
+        if self.multistage is None:
+            return
+        for name, network in self.multistage.networks.items():
+            key = f"multistage.networks.{name}"
+            trained = {name, *(f"{name}_{seed}" for seed in self.multistage.seeds)}
+            if trained & {*self.backbones, "early_exits", "ase"}:
+                raise ValueError(f"{key}: another network has that name already")
+            if isinstance(network.edges, tuple) and not all(0 < edge < self.noise.timesteps for edge in network.edges):
+                raise ValueError(f"{key}.edges {list(network.edges)} must lie within 0..{self.noise.timesteps}")
 
     def _require_exit_schedule(self, ase: Ase) -> None:
         """Raises ValueError where the exit schedule is none of its backbone's, or follows exits not collected."""

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from ..errors import InputError
 from ..networks.dit import DiTConfig
 from ..networks.files import BackboneKind, ExitVariant, StoredAs
+from ..networks.preconditioning import Predicts
 from ..networks.probes import ProbeName
 from ..networks.transformer import TransformerConfig
 from ..networks.uvit import UViTConfig
@@ -88,8 +89,9 @@ class Training(Settings):
     )
     clip_norm: float = Field(gt=0, description="largest gradient norm")
     ema_decay: float = Field(ge=0, lt=1, description="decay a step of the averaged weights")
-    predicts: Literal["noise", "image"] = Field(
-        description="what the networks' last layer puts out; the noise is derived from it"
+    predicts: Predicts = Field(
+        description="what the networks' last layer puts out, the noise being derived from it; edm: what the "
+        "preconditioning of Karras et al. 2022 takes, with its loss weights"
     )
     min_snr_gamma: float | None = Field(
         gt=0, description="gamma of min-SNR loss weights (arXiv 2303.09556); null weighs all timesteps alike"
@@ -98,6 +100,12 @@ class Training(Settings):
     stored_as: StoredAs = Field(description="precision of the weights in network files; they compute in float32")
     checkpoint_every_steps: int = Field(ge=1, description="steps between checkpoints")
     observe_every_steps: int = Field(ge=1, description="steps between points of the loss curve and sample grids")
+
+    @model_validator(mode="after")
+    def _one_weight(self) -> "Training":
+        if self.predicts == "edm" and self.min_snr_gamma is not None:
+            raise ValueError("predicts edm brings loss weights of its own: set min_snr_gamma: null")
+        return self
 
     def optimisation(self, steps: int) -> Optimisation:
         return Optimisation(

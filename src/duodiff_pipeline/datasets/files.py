@@ -8,6 +8,7 @@ import pandas as pd
 from kedro.io import AbstractDataset
 from torch import Tensor
 
+from ..analysis.denoiser_similarity import DenoiserDifferences
 from ..errors import InputError
 from ..files import ANEW, load_tensors, save_tensors, whole_file
 from ..images.pack import ImagePack
@@ -151,6 +152,16 @@ class Network(FileDataset):
         return StoredNetwork.load(self.path)
 
     def save(self, data: StoredNetwork) -> None:
+        data.save(self.path)
+
+
+class Differences(FileDataset):
+    """`DenoiserDifferences`."""
+
+    def load(self) -> DenoiserDifferences:
+        return DenoiserDifferences.load(self.path)
+
+    def save(self, data: DenoiserDifferences) -> None:
         data.save(self.path)
 
 

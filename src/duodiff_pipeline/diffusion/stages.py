@@ -19,7 +19,8 @@ from .noise import NoiseSchedule
 class StageSchedule:
     """A partition of the timesteps 0..T-1 into stages, ordered from noise to data.
 
-    edges: K-1 timesteps in descending order; serves: the names of the K denoisers, noise to data.
+    edges: K-1 timesteps in descending order; serves: the names of the K denoisers, noise to data, each
+    a network, or a part of one as `<network>/<part>`.
 
     Raises InputError where edges ascend, repeat or leave 0..T, or where names and edges do not match in number.
     """

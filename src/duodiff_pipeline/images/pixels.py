@@ -1,7 +1,10 @@
 """Between stored pixels, uint8 0..255, and what the networks see, float32 in [-1, 1]."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from ..errors import InputError
 
 
 def to_uint8(x_nchw: Tensor) -> Tensor:
@@ -12,6 +15,18 @@ def to_uint8(x_nchw: Tensor) -> Tensor:
 def from_uint8(x_nchw: Tensor) -> Tensor:
     """uint8 images to float32 in [-1, 1]."""
     return x_nchw.float() / 127.5 - 1
+
+
+def shrunk(x_nchw: Tensor, side: int) -> Tensor:
+    """uint8 images as uint8 ones of that side, every pixel the mean of a square of them; the same side leaves them be.
+
+    Raises InputError where the side does not divide theirs.
+    """
+    if x_nchw.shape[-1] == side:
+        return x_nchw
+    if x_nchw.shape[-1] % side:
+        raise InputError(f"image_size {side} does not divide the {x_nchw.shape[-1]} pixels a side that images have")
+    return F.avg_pool2d(x_nchw.float(), x_nchw.shape[-1] // side).round().to(torch.uint8)
 
 
 def grid_hwc(images_u8: Tensor, columns: int = 10, gap: int = 1) -> Tensor:

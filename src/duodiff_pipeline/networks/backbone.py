@@ -10,21 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.denoiser import Prediction
-from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
-
-
-class BelongsToNoise(Protocol):
-    """A configuration that names the noise schedule of its network."""
-
-    @property
-    def noise(self) -> NoiseSchedule: ...
+from .preconditioning import Predicting
 
 
 class Backbone(nn.Module):
     """A network, or a part of one, that predicts noise at one cost for all images; keeps the `Denoiser` contract."""
 
-    config: BelongsToNoise
+    config: Predicting
 
     @property
     @abstractmethod

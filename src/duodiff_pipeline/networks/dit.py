@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .backbone import require_labels
 from .cost import count_macs
+from .preconditioning import network_input, output_to_noise
 from .transformer import TransformerBackbone, TransformerConfig, run_first
-from .uvit import Attention, Mlp, PatchEmbed, output_to_noise, timestep_embedding, unpatchify
+from .uvit import Attention, Mlp, PatchEmbed, timestep_embedding, unpatchify
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ class DiT(TransformerBackbone):
     def forward(
         self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None, running: Sequence[int] | None = None
     ) -> Tensor:
-        c_nd = self._condition(timesteps, labels).to(x_nchw.dtype)
-        tokens = self.patch_embed(x_nchw) + self.positions.to(x_nchw.dtype)
+        x_in, times = network_input(self.config, x_nchw, timesteps)
+        c_nd = self._condition(times, labels).to(x_nchw.dtype)
+        tokens = self.patch_embed(x_in) + self.positions.to(x_nchw.dtype)
         for i, block in enumerate(self.blocks):
             tokens = run_first(block, tokens, None if running is None else running[i], c_nd)
         shift, scale = self.modulation(nn.functional.silu(c_nd)).chunk(2, dim=1)

@@ -12,11 +12,13 @@ from torch import nn
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from ..files import content_sha256, load_tensors, save_tensors
+from .backbone import part_of
 from .dit import DiT, DiTConfig
 from .early_exit import EarlyExits
 from .probes import ProbeName
 from .shared_exits import SharedExits
 from .transformer import TransformerConfig
+from .unet import UNet, UNetConfig
 from .uvit import UViT, UViTConfig
 
 StoredAs = Literal["float32", "float16"]
@@ -31,6 +33,7 @@ EXIT_KINDS: dict[tuple[ExitVariant, ProbeName], str] = {
 KINDS: dict[str, Callable[[Any], nn.Module]] = {
     "uvit": UViT,
     "dit": DiT,
+    "unet": UNet,
     **{
         kind: partial(EarlyExits if variant == "duodiff" else SharedExits, probe=probe)
         for (variant, probe), kind in EXIT_KINDS.items()
@@ -38,9 +41,11 @@ KINDS: dict[str, Callable[[Any], nn.Module]] = {
 }
 
 
-def _config(kind: str, architecture: dict[str, Any]) -> TransformerConfig:
-    config = DiTConfig if kind == "dit" else UViTConfig
-    return config(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
+CONFIGS: dict[str, Callable[..., Any]] = {"dit": DiTConfig, "unet": UNetConfig}  # all others are made for a U-ViT
+
+
+def _config(kind: str, architecture: dict[str, Any]) -> TransformerConfig | UNetConfig:
+    return CONFIGS.get(kind, UViTConfig)(**{**architecture, "noise": NoiseSchedule(**architecture["noise"])})
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,10 @@ class NetworkHeader:
     parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
     the training pack; backbone_sha256: of the network that early exits were made for, or that this one was fine-tuned
     from; teacher_sha256: of the one whose predictions it learnt; step_macs: multiply-accumulates of a training step for
-    one image, None where that is three passes of the network alone; stored_as: precision of the weights in the file,
-    which compute in float32 once loaded; exit_schedule: the one it was trained for, as `ExitSchedule.to_dict` has it.
+    one image, mean over the steps, None where that is three passes of the network alone; stored_as: precision of the
+    weights in the file, which compute in float32 once loaded; exit_schedule: the one it was trained for, as
+    `ExitSchedule.to_dict` has it; stage_edges: e_1 > e_2 > ..., where the network has a part for every stage, part j
+    having been trained for e_j > n >= e_{j+1} of the range.
     """
 
     kind: str
@@ -62,13 +69,22 @@ class NetworkHeader:
     data_sha256: str
     backbone_sha256: str | None = None
     teacher_sha256: str | None = None
-    step_macs: int | None = None
+    step_macs: float | None = None
     stored_as: StoredAs = "float32"
     exit_schedule: dict[str, Any] | None = None
+    stage_edges: tuple[float, ...] = ()
+
+    def range_of(self, part: str | None) -> tuple[float, float]:
+        """[low, high) that a part was trained for: of a network without stages, the range of the whole."""
+        low, high = self.timestep_range
+        if part is None or not self.stage_edges:
+            return low, high
+        bounds = (high, *self.stage_edges, low)
+        return bounds[int(part) + 1], bounds[int(part)]
 
     def require_trained_for(self, name: str, timesteps: Sequence[float]) -> None:
-        """Raises InputError where a schedule would use the network at timesteps it was not trained for."""
-        low, high = self.timestep_range
+        """Raises InputError where a schedule would use the network, or the part named, where it was not trained."""
+        low, high = self.range_of(part_of(name))
         foreign = [n for n in timesteps if not low <= n < high]
         if foreign:
             raise InputError(
@@ -90,7 +106,8 @@ class StoredNetwork:
     def sha256(self) -> str:
         """Of all that predictions depend on and where they may be asked for."""
         header = {"architecture": self.header.architecture, "timestep_range": self.header.timestep_range}
-        return content_sha256(header, self.module.state_dict())
+        stages = {"stage_edges": self.header.stage_edges} if self.header.stage_edges else {}
+        return content_sha256({**header, **stages}, self.module.state_dict())
 
     @property
     def parameters(self) -> int:
@@ -114,7 +131,8 @@ class StoredNetwork:
         """
         raw, state = load_tensors(path, "network")
         try:
-            header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
+            tuples: dict[str, Any] = {key: tuple(raw[key]) for key in ("timestep_range", "stage_edges") if key in raw}
+            header = NetworkHeader(**{**raw, **tuples})
             config = _config(header.kind, header.architecture)
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} was written by another version ({error}): train it anew") from error

@@ -160,6 +160,15 @@ class NetworkBank:
         serves = [(self.stored(name).sha256, part_of(name)) for name in plan.schedule.serves]
         return tuple((stage, *serves[stage]) for stage in map(plan.schedule.stage, plan.grid))
 
+    def resident_parameters(self, plan: SamplingPlan) -> int:
+        """In memory: a network counts once, however many of its parts serve; exits with one of their own replace it."""
+        names = {network_of(name) for name in plan.schedule.assignment(plan.grid)}
+        networks = [self.backbones[name] for name in names]
+        exits = None if plan.exit_threshold is None else self.exits
+        if exits is not None:
+            networks = [exits] if isinstance(exits.module, SharedExits) else [*networks, exits]
+        return sum(network.parameters for network in networks)
+
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""
         return sum(self.network(name).macs for name in plan.schedule.assignment(plan.grid)) / 1e9

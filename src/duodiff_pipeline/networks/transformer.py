@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from .backbone import Backbone
 from .cost import count_macs
+from .preconditioning import Predicts
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class TransformerConfig:
 
     depth counts all blocks. num_classes is 0 for an unconditional network. timestep_scale multiplies the timestep
     before it is embedded: 1 for networks trained here, 0.001 for checkpoints trained on normalised time. predicts says
-    what the last layer puts out, the noise or the clean image; `forward` returns the noise either way, by `noise`, the
-    schedule that the network belongs to.
+    what the last layer puts out: the noise, the clean image, or what EDM's preconditioning makes of the two (see
+    `preconditioning`); `forward` returns the noise in any case, by `noise`, the schedule that the network belongs to.
 
     Raises InputError where the patch does not divide the image, or the heads do not divide the width.
     """
@@ -41,7 +41,7 @@ class TransformerConfig:
     heads: int
     num_classes: int = 0
     timestep_scale: float = 1.0
-    predicts: Literal["noise", "image"] = "noise"
+    predicts: Predicts = "noise"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .backbone import require_labels
 from .cost import count_macs
+from .preconditioning import network_input, output_to_noise
 from .transformer import TransformerBackbone, TransformerConfig, run_first
 
 DropOrder = Literal["outer", "inner"]
@@ -128,15 +129,6 @@ def unpatchify(tokens_npk: Tensor, patch: int, channels: int) -> Tensor:
     return grid.permute(0, 5, 1, 3, 2, 4).reshape(n, channels, side * patch, side * patch)
 
 
-def output_to_noise(config: TransformerConfig, output_nchw: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-    """What a last layer puts out to the noise in images x: eps = (x - sqrt(abar) x0) / sqrt(1 - abar)."""
-    if config.predicts == "noise":
-        return output_nchw
-    abar = config.noise.abar_at(timesteps)[:, None, None, None]
-    signal, noise = abar.sqrt().to(x_nchw), (1 - abar).sqrt().to(x_nchw)
-    return (x_nchw - signal * output_nchw) / noise
-
-
 class ReadsOut(nn.Module):
     """What ends in a norm, a linear layer and a convolution: a U-ViT, and a head in its midst."""
 
@@ -193,8 +185,9 @@ class UViT(ReadsOut, TransformerBackbone):
     def embed(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W), timesteps (N,) and labels (N,) to tokens (N, S, D)."""
         require_labels(labels, self.config.num_classes)
-        time = timestep_embedding(timesteps * self.config.timestep_scale, self.config.width)
-        tokens = [time.to(x_nchw.dtype)[:, None], self.patch_embed(x_nchw)]
+        x_in, times = network_input(self.config, x_nchw, timesteps)
+        time = timestep_embedding(times * self.config.timestep_scale, self.config.width)
+        tokens = [time.to(x_nchw.dtype)[:, None], self.patch_embed(x_in)]
         if self.label_emb is not None:
             tokens.insert(0, self.label_emb(labels)[:, None])
         return torch.cat(tokens, dim=1) + self.pos_embed

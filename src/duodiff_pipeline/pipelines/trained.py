@@ -1,19 +1,28 @@
 """What the training nodes share: one training in its work folder, as a network file, a loss curve and seconds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from .. import tracking
 from ..config import HardwareSettings, Training
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.noise import NoiseSchedule
+from ..diffusion.sampling import sample
+from ..diffusion.solvers import Solver
 from ..images.pack import ImagePack
+from ..images.pixels import to_uint8
+from ..networks.backbone import Backbone
 from ..networks.files import NetworkHeader, StoredNetwork
-from ..networks.transformer import TransformerBackbone
 from ..workdir import WorkDir
 
 if TYPE_CHECKING:
+    from ..training.batches import StepBatches
     from ..training.modules import NoiseTraining
 
 CODE = [
@@ -24,6 +33,7 @@ CODE = [
     "pipelines/training",
     "pipelines/stage_training",
     "pipelines/early_exit",
+    "pipelines/multistage/training.py",
 ]
 WATCHING = ("checkpoint_every_steps", "observe_every_steps")  # change nothing that is learnt
 
@@ -46,20 +56,54 @@ def train_once(
     network, its loss curve and the seconds of training.
     """
     from ..training.batches import StepBatches
+
+    low, high = map(int, header.timestep_range)
+    batches = StepBatches(train.images, (low, high), training.batch_images, header.step, seed, training.flip)
+    (network,), curve, seconds = train_and_keep(
+        name, module, header, train, batches, training, hardware, inputs, work_folder, draw=draw
+    )
+    return network, curve, seconds
+
+
+def train_and_keep(
+    name: str,
+    module: "NoiseTraining",
+    header: NetworkHeader,
+    train: ImagePack,
+    batches: "StepBatches",
+    training: Training,
+    hardware: HardwareSettings,
+    inputs: Mapping[str, str],
+    work_folder: Path,
+    keep_at_steps: Sequence[int] = (),
+    draw: Callable[[nn.Module], Tensor] | None = None,
+) -> tuple[list[StoredNetwork], dict[str, Any], dict[str, Any]]:
+    """As `train_once`, on batches of one's own; the averaged network as it was at these steps, and the final one.
+
+    keep_at_steps: before the last.
+    """
     from ..training.fit import Hardware, fit
 
     steps = header.step
-    low, high = map(int, header.timestep_range)
+    of_some = {
+        "exit_schedule": header.exit_schedule,
+        "stage_edges": header.stage_edges,
+        "keep_at_steps": list(keep_at_steps),
+    }
     parameters = {
         "kind": header.kind,
         "architecture": header.architecture,
         "timestep_range": header.timestep_range,
         "steps": steps,
-        "exit_schedule": header.exit_schedule,
         "training": {key: value for key, value in header.training.items() if key not in WATCHING},
+        **{name: value for name, value in of_some.items() if value},
     }
     work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
     finished = work.folder / "network.safetensors"
+    kept = {step: work.folder / f"network_{step}.safetensors" for step in keep_at_steps}
+
+    def keep(step: int, averaged: nn.Module) -> None:
+        StoredNetwork(averaged, replace(header, step=step)).save(kept[step])
 
     with tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
@@ -67,13 +111,14 @@ def train_once(
         def run() -> dict[str, Any]:
             fitted = fit(
                 module,
-                StepBatches(train.images, (low, high), training.batch_images, steps, seed, training.flip),
+                batches,
                 Hardware(hardware.accelerator, hardware.devices, hardware.precision),
                 work.folder,
                 training.checkpoint_every_steps,
                 child,
                 training.observe_every_steps,
                 draw,
+                {step: partial(keep, step) for step in kept},
             )
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
@@ -83,9 +128,15 @@ def train_once(
         for step, loss in result["losses"] if made_before else []:
             child.log_metrics({"loss": loss}, step)
         child.log_metrics({"seconds": result["seconds"]}, steps)
-    stored = StoredNetwork.load(finished)
-    curve = {"losses": result["losses"], "training_gmacs": training_gmacs(stored)}
-    return stored, curve, {"seconds": result["seconds"]}
+    networks = [StoredNetwork.load(path) for path in (*kept.values(), finished)]
+    curve = {"losses": result["losses"], "training_gmacs": training_gmacs(networks[-1])}
+    return networks, curve, {"seconds": result["seconds"]}
+
+
+def sample_grid(denoiser: Denoiser, noise: NoiseSchedule, train: ImagePack, seed: int, device: torch.device) -> Tensor:
+    """20 images as uint8, by which a training is watched."""
+    solver = Solver("ddim", min(20, noise.timesteps))
+    return to_uint8(sample(denoiser, solver, noise, train.shape_chw, range(20), seed, 20, device).images)
 
 
 def training_gmacs(stored: StoredNetwork) -> float:
@@ -93,7 +144,7 @@ def training_gmacs(stored: StoredNetwork) -> float:
     header = stored.header
     step_macs = header.step_macs
     if step_macs is None:
-        assert isinstance(stored.module, TransformerBackbone)
+        assert isinstance(stored.module, Backbone)
         step_macs = 3 * stored.module.macs
     batch_images: int = header.training["batch_images"]
     return header.step * batch_images * step_macs / 1e9

@@ -5,15 +5,12 @@ Source of the claim: Moon et al., ICML 2024, arXiv 2408.05927: 25 to 30 % less t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ..errors import InputError
 from ..metrics.intervals import Interval, block_interval
-from .findings import Comparison, Findings, compare
+from .findings import ClaimVerdict, Comparison, Findings, compare
 from .measured import MeasuredPlan
 from .wording import MINUS, difference_text, listed, percent
-
-Verdict = Literal["holds", "is contradicted", "stays open"]
 
 CLAIM = "Exit schedules (ASE) take 25 to 30 % less time at comparable FID, with any solver"
 LEAST_SAVED = 0.25  # of the seconds
@@ -43,11 +40,11 @@ class Saving:
         return 1 - self.comparison.cost_ratio
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClaimVerdict:
         """On the paper's claim. FID is comparable unless it is credibly worse; to see no difference is no proof."""
         if self.comparison.standing == "worse" or self.seconds.high < LEAST_SAVED:
-            return "is contradicted"
-        return "holds" if self.seconds.low >= LEAST_SAVED else "stays open"
+            return "contradicted"
+        return "holds" if self.seconds.low >= LEAST_SAVED else "open"
 
 
 def savings(findings: Findings, backbone: str) -> list[Saving]:
@@ -79,11 +76,11 @@ def claim(found: Sequence[Saving]) -> str:
     """What was found of the paper's claim, over the solvers of the schedule that the network was trained for."""
     trained = [saving for saving in found if not saving.plan.note]
     verdicts = {saving.verdict for saving in trained}
-    if "is contradicted" in verdicts:
-        against = listed(_solver(saving) for saving in trained if saving.verdict == "is contradicted")
+    if "contradicted" in verdicts:
+        against = listed(_solver(saving) for saving in trained if saving.verdict == "contradicted")
         answer = f"Contradicted with {against}"
     else:
-        answer = "Stays open" if "stays open" in verdicts else "Holds"
+        answer = "Stays open" if "open" in verdicts else "Holds"
     return f"{answer}. {' '.join(_said(saving) for saving in trained)}"
 
 

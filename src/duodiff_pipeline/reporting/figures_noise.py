@@ -66,19 +66,22 @@ def edges_figure(
     evaluated: Sequence[SwitchRange],
     noise: NoiseSchedule,
 ) -> None:
-    """Above: candidate edges, with the switches of evaluated schedules. Below: the curves behind some of them."""
+    """On the logSNR axis, above: candidate edges, with the switches of evaluated schedules. Below: the curves behind
+    some of them, marked where they give an edge.
+    """
     rows = len(candidates)
     figure.set_figheight(4 + 0.22 * rows)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[max(3, rows) * 0.22, 2.4])
     for switch in evaluated:
-        above.axvspan(switch.low or 0, switch.high or 0, color=SEARCHED, alpha=0.12, linewidth=0)
-        above.axvline(switch.edge or 0, color=SEARCHED, linewidth=1, linestyle="--")
+        low, edge, high = _log_snr([switch.low or 0, switch.edge or 0, switch.high or 0], noise)
+        above.axvspan(low, high, color=SEARCHED, alpha=0.12, linewidth=0)
+        above.axvline(edge, color=SEARCHED, linewidth=1, linestyle="--")
     for row, candidate in enumerate(candidates):
         edges = candidate["edges"]
-        log_snr = np.interp(edges, np.arange(noise.timesteps), noise.log_snr)
-        above.plot([0, noise.timesteps], [row, row], color=LIGHT, linewidth=0.8, zorder=0)
+        log_snr = _log_snr(edges, noise)
+        above.axhline(row, color=LIGHT, linewidth=0.8, zorder=0)
         above.plot(
-            edges,
+            log_snr,
             [row] * len(edges),
             "o",
             color=SUGGESTED if candidate["method"] == "exit_statistics" else INK,
@@ -99,7 +102,7 @@ def edges_figure(
     names = [candidate["label"].replace("_", " ") for candidate in candidates]
     above.set(yticks=range(rows), yticklabels=names, ylim=(rows - 0.5, -0.5))
     above.tick_params(axis="y", labelsize=8.5, length=0)
-    _log_snr_axis(above, noise)
+    _timestep_axis(above, noise)
 
     ends = {
         "to_data": (BLUE, "like data (timestep 0)"),
@@ -108,15 +111,20 @@ def edges_figure(
     for number, (eta, curves) in enumerate(similarity.groupby("eta")):
         for column, (colour, label) in ends.items():
             below.plot(
-                curves["timestep"],
+                _log_snr(curves["timestep"], noise),
                 curves[column],
                 color=colour,
                 linestyle=DASHES[number % len(DASHES)],
                 label=f"{label}, eta {eta:g}",
             )
+    for candidate in (candidate for candidate in candidates if "end" in candidate):
+        colour, _ = ends[f"to_{candidate['end']}"]
+        at = _log_snr(candidate["edges"], noise)
+        below.plot(at, [candidate["alpha"]], "o", color=colour, markersize=6, markeredgecolor=INK, zorder=3)
     below.set(ylabel="mean similarity", ylim=(0, 1.03))
-    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
-    _noise_to_data(below, noise)
+    below.set(xlim=(noise.log_snr[-1], noise.log_snr[0]), xlabel="logSNR (left: noise, right: data)")
+    below.xaxis.set_major_formatter(lambda level, _: f"{level:g}".replace("-", MINUS))
+    figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
 
 
 @drawn(10.4, 3.9)
@@ -140,17 +148,21 @@ def _noise_to_data(axes: Axes, noise: NoiseSchedule) -> None:
     axes.set(xlim=(noise.timesteps, 0), xlabel="timestep (left: noise, right: data)")
 
 
-def _log_snr_axis(axes: Axes, noise: NoiseSchedule) -> None:
-    """A second axis on top that names whole logSNRs, as many as have room."""
-    lowest, highest = noise.log_snr[-1], noise.log_snr[0]
-    shown: list[tuple[float, float]] = []
-    for level in np.arange(np.ceil(lowest), np.floor(highest) + 1):
-        at = float(noise.timesteps_at(np.array(level)))
-        if not shown or shown[-1][0] - at > 0.04 * noise.timesteps:
-            shown.append((at, float(level)))
+def _log_snr(timesteps: Any, noise: NoiseSchedule) -> Any:
+    return np.interp(timesteps, np.arange(noise.timesteps), noise.log_snr)
+
+
+def _timestep_axis(axes: Axes, noise: NoiseSchedule) -> None:
+    """A second axis on top that names round timesteps, as many as have room."""
+    room = 0.06 * (noise.log_snr[0] - noise.log_snr[-1])
+    shown: list[tuple[float, int]] = []
+    for timestep in np.linspace(0, noise.timesteps, 21).astype(int)[:-1]:
+        at = float(noise.log_snr[timestep])
+        if not shown or shown[-1][0] - at > room:
+            shown.append((at, int(timestep)))
     top = axes.secondary_xaxis("top")
-    top.set_xticks([at for at, _ in shown], [f"{level:.0f}".replace("-", MINUS) for _, level in shown])
-    top.set_xlabel("logSNR")
+    top.set_xticks([at for at, _ in shown], [str(timestep) for _, timestep in shown])
+    top.set_xlabel("timestep")
 
 
 def _shades(count: int) -> list[Any]:

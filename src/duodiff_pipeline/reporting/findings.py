@@ -14,6 +14,7 @@ from .measured import MeasuredPlan
 from .wording import counted
 
 Standing = Literal["better", "worse", "indistinguishable"]
+ClaimVerdict = Literal["holds", "contradicted", "open"]
 Verdict = Literal["shallow all the way", "switch", "deep for less", "stay with deep"]
 
 VERDICTS: dict[str, Verdict] = {"shallow": "shallow all the way", "duodiff": "switch", "deep": "deep for less"}

@@ -106,6 +106,8 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "command": run_command(data.environment, data.runtime_params),
         "environment": data.environment,
         "parameters": yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False, width=120),
+        "multistage": data.multistage_findings,
+        "multistage_figure": data.multistage_page[1]["training_cost"] if data.multistage_page else "",
         "git": data.git,
         "versions": data.versions,
     }

@@ -17,7 +17,8 @@ class ReportData:
 
     extractor: name, sha256, what it learns and held_out_accuracy; training_curves: by network; sample_grids:
     (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of the command line, flat; git:
-    commit and dirty; versions: by package; exit_errors: of ASE, where there is one.
+    commit and dirty; versions: by package; where there are any, exit_errors: of ASE, multistage_findings,
+    multistage_page: of the pipeline multistage.
     """
 
     parameters: Parameters
@@ -36,3 +37,5 @@ class ReportData:
     git: Mapping[str, Any]
     versions: Mapping[str, str]
     exit_errors: pd.DataFrame | None = None
+    multistage_findings: Mapping[str, Any] | None = None
+    multistage_page: tuple[str, Mapping[str, str]] | None = None

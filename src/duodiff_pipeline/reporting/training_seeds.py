@@ -13,10 +13,8 @@ import numpy as np
 
 from ..metrics.intervals import MIN_TRAININGS, Interval, paired_difference, training_interval
 from .curves import AT_ITS_COST, SwitchCurve, rival_name
-from .findings import standing
+from .findings import ClaimVerdict, standing
 from .wording import listed
-
-Verdict = Literal["holds", "contradicted", "open"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Claim:
         return training_interval([difference.value for difference in self.differences])
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ClaimVerdict:
         """holds or contradicted where the whole interval over trainings lies on one side of 0, otherwise open."""
         found = standing(self.over_trainings)
         if found == "indistinguishable":

@@ -1,7 +1,10 @@
 """Training batches as a pure function of (seed, step), so that a resumed run sees what an uninterrupted one sees."""
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -11,6 +14,8 @@ from torch.utils.data import Dataset
 
 from ..diffusion.random import keyed_generator
 from ..images.pixels import from_uint8
+
+StageWeights = Literal["uniform", "stages"]
 
 
 class Batch(NamedTuple):
@@ -47,6 +52,10 @@ class StepBatches(Dataset[Batch]):
     def __len__(self) -> int:
         return self.steps
 
+    def range_of(self, step: int) -> tuple[int, int]:
+        """[low, high) of the timesteps of a step."""
+        return self.timesteps
+
     def _order_of_epoch(self, epoch: int) -> NDArray[np.int64]:
         return keyed_generator(self.seed, "order", epoch).permutation(len(self.x0))
 
@@ -55,9 +64,52 @@ class StepBatches(Dataset[Batch]):
         indices = [self._order(slot // len(self.x0))[slot % len(self.x0)] for slot in slots]
         rng = keyed_generator(self.seed, "training", step)
         x0 = self.x0[torch.tensor(np.array(indices))]
-        timesteps = torch.from_numpy(rng.integers(*self.timesteps, size=len(slots)))
+        timesteps = torch.from_numpy(rng.integers(*self.range_of(step), size=len(slots)))
         eps = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
         if self.flip:
             mirrored = torch.from_numpy(rng.random(len(slots)) < 0.5)[:, None, None, None]
             x0 = torch.where(mirrored, x0.flip(-1), x0)
         return Batch(x0, eps, timesteps)
+
+
+class StageBatches(StepBatches):
+    """The same, but all timesteps of a step lie in one stage, for a network of which one decoder learns at a time.
+
+    edges: timesteps, descending, stages being ordered from noise to data. weights: how often each stage comes up.
+    `uniform` as often as it has timesteps, so that over many steps timesteps are uniform as without stages; `stages`
+    each as often as any other, as the paper's code does (arXiv 2312.09181), whatever it does to the timesteps.
+
+    shares: of the steps that train each stage, in the long run.
+
+    Raises ValueError where a stage holds no whole timestep.
+    """
+
+    def __init__(
+        self,
+        images_nchw: Tensor,
+        edges: Sequence[float],
+        timesteps: int,
+        weights: StageWeights,
+        batch_images: int,
+        steps: int,
+        seed: int,
+        flip: bool = False,
+    ) -> None:
+        super().__init__(images_nchw, (0, timesteps), batch_images, steps, seed, flip)
+        bounds = [timesteps, *(math.ceil(edge) for edge in edges), 0]
+        self.ranges = [(low, high) for high, low in pairwise(bounds)]
+        counts = np.array([high - low for low, high in self.ranges])
+        if counts.min() < 1:
+            raise ValueError(f"the edges {list(edges)} leave a stage without a timestep")
+        if weights not in get_args(StageWeights):
+            raise ValueError(f"weights are {get_args(StageWeights)}, not {weights!r}")
+        self.shares = counts / timesteps if weights == "uniform" else np.full(len(counts), 1 / len(counts))
+        self._upper = self.shares.cumsum()[:-1]
+
+    def stage(self, step: int) -> int:
+        """Which stage a step trains."""
+        drawn = keyed_generator(self.seed, "stage", step).random()
+        return int(np.searchsorted(self._upper, drawn, side="right"))
+
+    def range_of(self, step: int) -> tuple[int, int]:
+        return self.ranges[self.stage(step)]

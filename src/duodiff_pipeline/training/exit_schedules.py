@@ -1,15 +1,13 @@
 """Fine-tuning a trained backbone for an exit schedule (ASE, Moon et al., ICML 2024, arXiv 2408.05927)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..diffusion.noise import NoiseSchedule
 from ..networks.exit_schedule import ExitSchedule
 from ..networks.transformer import TransformerBackbone
-from .batches import Batch
-from .modules import NoiseTraining
+from .modules import NoisePrediction
 from .optimisation import Optimisation, TimeWeighting
 
 
@@ -26,7 +24,7 @@ def time_weights(weighting: TimeWeighting, depths: Tensor) -> Tensor:
     return (len(depths) / (len(counts) * counts))[which]
 
 
-class ExitScheduleTraining(NoiseTraining):
+class ExitScheduleTraining(NoisePrediction):
     """lambda(n) times the backbone's own weighted squared error on the noise, every image at the depth of its timestep.
 
     Blocks that an image does not use are not run for it. Time and position embeddings stay as they are. The average
@@ -46,14 +44,16 @@ class ExitScheduleTraining(NoiseTraining):
         super().__init__(network, noise, optimisation)
         for parameter in network.embedding_parameters:
             parameter.requires_grad_(False)
-        self.ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optimisation.ema_decay))  # type: ignore[no-untyped-call]
-        self.ema.n_averaged += 1  # what was loaded counts: else the first step's weights would take its place
         self.schedule = schedule
         self.time_weights = time_weights(weighting, schedule.depth_at(torch.arange(noise.timesteps)))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
-        eps = self.raw.forward_to(x_n, batch.timesteps, self.schedule.depth_at(batch.timesteps))
-        squared = F.mse_loss(eps, batch.eps, reduction="none").mean(dim=(1, 2, 3))
-        weight = self.weight(batch.timesteps) * self.time_weights.to(squared.device)[batch.timesteps]
-        return (weight * squared).mean()
+    def average(self) -> AveragedModel:
+        average = AveragedModel(self.raw, multi_avg_fn=get_ema_multi_avg_fn(self.optimisation.ema_decay))  # type: ignore[no-untyped-call]
+        average.n_averaged += 1  # what was loaded counts: else the first step's weights would take its place
+        return average
+
+    def weight(self, timesteps: Tensor) -> Tensor:
+        return super().weight(timesteps) * self.time_weights.to(timesteps.device)[timesteps]
+
+    def predicted(self, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        return self.raw.forward_to(x_nchw, timesteps, self.schedule.depth_at(timesteps))

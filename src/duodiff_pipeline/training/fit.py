@@ -6,7 +6,7 @@ import pickle
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -66,13 +66,15 @@ def fit(
     observer: Observer,
     observe_every_steps: int,
     draw: Callable[[nn.Module], Tensor] | None = None,
+    keep: Mapping[int, Callable[[nn.Module], None]] | None = None,
 ) -> Fitted:
     """Train `module` for `len(batches)` steps, going on from the newest checkpoint in `folder` if there is one.
 
     draw: makes a grid of sample images (N, C, H, W) uint8 from the averaged weights, shown to the observer.
+    keep: by step, what is done with the averaged weights then, before any checkpoint of that step.
     Raises InputError, naming the step, where loss or weights are not finite, and where this machine lacks the hardware.
     """
-    watch = _Watch(observer, observe_every_steps, len(batches), draw, folder, checkpoint_every_steps)
+    watch = _Watch(observer, observe_every_steps, len(batches), draw, folder, checkpoint_every_steps, keep or {})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice on workers and loggers that does not apply here
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -187,7 +189,9 @@ class _Watch(Callback):
         draw: Callable[[nn.Module], Tensor] | None,
         folder: Path,
         checkpoint_every_steps: int,
+        keep: Mapping[int, Callable[[nn.Module], None]],
     ) -> None:
+        self.keep = keep
         self.observer, self.every_steps, self.steps, self.draw = observer, every_steps, steps, draw
         self.folder, self.checkpoint_every_steps = folder, checkpoint_every_steps
         self.losses: list[tuple[int, float]] = []
@@ -223,6 +227,8 @@ class _Watch(Callback):
         kept = step % self.checkpoint_every_steps == 0 or step == self.steps
         if kept and not all(bool(weights.isfinite().all()) for weights in pl_module.raw.parameters()):
             raise self._diverged(f"the weights are not finite after training step {step}")
+        if step in self.keep:
+            self.keep[step](pl_module.ema.module)
         self._sum, self._count = self._sum + loss, self._count + 1
         if step % self.every_steps and step != self.steps:
             return

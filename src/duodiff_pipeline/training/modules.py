@@ -1,6 +1,6 @@
 """What is trained: the noise prediction of a backbone, early exits of a frozen one, and exits together with theirs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning
@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..diffusion.noise import NoiseSchedule
+from ..diffusion.stages import StageSchedule
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
+from ..networks.preconditioning import edm_weight
 from ..networks.shared_exits import SharedExits, shared_exit_loss
-from ..networks.transformer import TransformerBackbone
+from ..networks.unet import UNet
 from ..networks.uvit import UViT
+from .averaging import OwnUpdatesAverage
 from .batches import Batch
 from .optimisation import Optimisation
 
@@ -43,9 +46,13 @@ class NoiseTraining(lightning.LightningModule):
         super().__init__()
         self.frozen: list[Any] = [frozen] if frozen else []  # in a list, so that it is neither trained nor stored
         self.raw = module
-        self.ema = AveragedModel(module, multi_avg_fn=warmed_up_ema(optimisation.ema_decay))
         self.noise = noise
         self.optimisation = optimisation
+        self.ema = self.average()
+
+    def average(self) -> AveragedModel | OwnUpdatesAverage:
+        """Made once, of the weights that training begins with."""
+        return AveragedModel(self.raw, multi_avg_fn=warmed_up_ema(self.optimisation.ema_decay))
 
     def on_fit_start(self) -> None:
         for network in self.frozen:
@@ -70,7 +77,10 @@ class NoiseTraining(lightning.LightningModule):
         """(N,) float32 weight of the squared error on the noise at timesteps (N,).
 
         1 (Ho et al. 2020, arXiv 2006.11239, eq. 14), or min(SNR, gamma) / SNR (Hang et al. 2023, arXiv 2303.09556).
+        With EDM's preconditioning that of its paper, which weighs all errors of the layers themselves alike.
         """
+        if self.raw.config.predicts == "edm":  # type: ignore[union-attr]
+            return edm_weight(self.noise, timesteps).float().to(timesteps.device)
         gamma = self.optimisation.min_snr_gamma
         if gamma is None:
             return torch.ones(len(timesteps), device=timesteps.device)
@@ -81,23 +91,43 @@ class NoiseTraining(lightning.LightningModule):
 class NoisePrediction(NoiseTraining):
     """Mean squared error on the noise, or, with a teacher, on the noise that it predicts; timesteps uniform."""
 
-    raw: TransformerBackbone
-
     def __init__(
-        self,
-        network: TransformerBackbone,
-        noise: NoiseSchedule,
-        optimisation: Optimisation,
-        teacher: TransformerBackbone | None = None,
+        self, network: nn.Module, noise: NoiseSchedule, optimisation: Optimisation, teacher: nn.Module | None = None
     ) -> None:
         super().__init__(network, noise, optimisation, frozen=teacher)
+
+    def predicted(self, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network that is trained makes of the noise in images x."""
+        return self.raw(x_nchw, timesteps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         with torch.no_grad():
             wanted = self.frozen[0](x_n, batch.timesteps) if self.frozen else batch.eps
-        squared = F.mse_loss(self.raw(x_n, batch.timesteps), wanted, reduction="none").mean(dim=(1, 2, 3))
+        squared = F.mse_loss(self.predicted(x_n, batch.timesteps), wanted, reduction="none").mean(dim=(1, 2, 3))
         return (self.weight(batch.timesteps) * squared).mean()
+
+
+class StageNoisePrediction(NoisePrediction):
+    """The same for a network with a decoder a stage: every batch lies in one stage, whose decoder alone runs.
+
+    The others have no gradients then, not ones of 0: AdamW neither decays them nor moves them on by momentum.
+
+    edges: between the stages, see `StageBatches`.
+    """
+
+    raw: UNet
+
+    def __init__(self, network: UNet, edges: Sequence[float], noise: NoiseSchedule, optimisation: Optimisation) -> None:
+        super().__init__(network, noise, optimisation)
+        stages = tuple(str(stage) for stage in range(len(edges) + 1))
+        self.schedule = StageSchedule(tuple(edges), stages, noise)
+
+    def average(self) -> OwnUpdatesAverage:
+        return OwnUpdatesAverage(self.raw, self.optimisation.ema_decay)
+
+    def predicted(self, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        return self.raw.stages[self.schedule.stage(float(timesteps[0]))](x_nchw, timesteps)
 
 
 class EarlyExitTraining(NoiseTraining):

@@ -6,11 +6,13 @@ from pathlib import Path
 from torch import Tensor
 
 from ...config import DataPreparation
+from ...images.cifar import read_cifar10_split
 from ...images.decoding import read_images, require_sizes
 from ...images.digits import read_digits
 from ...images.folder import find_images
 from ...images.idx import read_idx_split
 from ...images.pack import ImagePack, require_images, require_same_shape
+from ...images.pixels import shrunk
 from ...images.split import stratified_split
 from ...workdir import WorkDir
 
@@ -28,9 +30,13 @@ def prepare_images(settings: DataPreparation, work_folder: Path) -> tuple[ImageP
         splits = {split: (images[chosen], labels[chosen]) for split, chosen in zip(SPLITS, indices, strict=True)}
         transform = "levels 0..16 spread over 0..255"
     else:
-        folder = Path(settings.folder or "")
-        splits = {split: read_idx_split(folder, split) for split in SPLITS}
+        folder = Path(settings.folder or "").expanduser()
+        read = {"idx": read_idx_split, "cifar10": read_cifar10_split}[settings.source]
+        splits = {split: read(folder, split) for split in SPLITS}
         transform = "none"
+        if (side := settings.image_size) is not None:
+            splits = {split: (shrunk(images, side), labels) for split, (images, labels) in splits.items()}
+            transform = f"means of squares, to {side}x{side}"
     for images, labels in splits.values():
         require_images(images, labels, settings.source)
     train, held_out = (ImagePack(*splits[split], settings.source, split, transform) for split in SPLITS)

@@ -25,7 +25,6 @@ from ...metrics.reference import ReferenceStatistics
 from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
-from ...networks.shared_exits import SharedExits
 from ...workdir import WorkDir
 from ..measuring import make_meter, sampling_device
 from .comparison import EvaluatedPlan, evaluated_plans
@@ -246,12 +245,6 @@ def _trained(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> lis
     return [*served_by, *(n for n, network in networks.items() if n not in served_by and network.sha256 in sources)]
 
 
-def _resident(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> list[str]:
-    """Those that run: exits with a network of their own were only trained from the one they leave."""
-    own_network = EXITS in served_by and isinstance(networks[EXITS].module, SharedExits)
-    return [EXITS] if own_network else served_by
-
-
 def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
     """Of all that a block of a plan depends on beside what all plans share; its name is left out."""
     depends_on = {name: networks[name].sha256 for name in _served_by(plan)}
@@ -279,6 +272,6 @@ def _described(
         "switches": plan.switches,
         "note": bank.note(plan),
         "weights": networks[served_by[0]].header.weights,
-        "resident_parameters": sum(networks[name].parameters for name in _resident(served_by, networks)),
+        "resident_parameters": bank.resident_parameters(plan),
         "training_gmacs": sum(curves[name]["training_gmacs"] for name in _trained(served_by, networks)),
     }

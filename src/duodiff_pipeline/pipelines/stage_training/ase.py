@@ -65,7 +65,7 @@ def fine_tune(
             weights="ema",
             data_sha256=train.sha256,
             backbone_sha256=network.sha256,
-            step_macs=round(3 * macs),  # one pass forward, and backward twice that, of the blocks that run
+            step_macs=3 * macs,  # one pass forward, and backward twice that, of the blocks that run
             stored_as=training.stored_as,
             exit_schedule=schedule.to_dict(),
         ),

@@ -1,7 +1,5 @@
 """FID of every single switch between the shallow and the deep network, and of controls at the same cost."""
 
-import logging
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +19,7 @@ from ...networks.plans import NetworkBank, SamplingPlan
 from ...reporting.curves import measured_with
 from ...workdir import WorkDir
 from ..measuring import STARTS_BYTES, make_meter, sampling_device
-
-logger = logging.getLogger(__name__)
+from ..progress import Progress
 
 CODE = ["config/search.py", "diffusion", "metrics", "networks", "pipelines/switch_curves"]
 SHALLOW, MIDDLE, DEEP = "shallow", "middle", "deep"
@@ -33,7 +30,6 @@ ROLES = {
     (SHALLOW, DEEP): "duodiff",
     (DEEP, SHALLOW): "reversed",
 }
-TOLD_EVERY_SECONDS = 60
 
 
 def measure_curves(
@@ -69,10 +65,9 @@ def measure_curves(
     wanted = [(_key(plan, seed), plan, seed) for seed in evaluation.seeds for plan in plans]
     gmacs = {plan.name: bank.static_gmacs(plan) for plan in plans}
     # as if no start were shared: a little too much, so that nobody is told too little
-    to_do = {key: gmacs[plan.name] for key, plan, _ in wanted if not work.remembers(key)}
+    progress = Progress([0.0 if work.remembers(key) else gmacs[plan.name] for key, plan, _ in wanted])
     starts = SharedStarts(STARTS_BYTES)
-    done, rows = 0.0, []
-    started = told = time.monotonic()
+    rows = []
     for key, plan, seed in wanted:
 
         def measure(plan: SamplingPlan = plan, seed: int = seed) -> float:
@@ -90,10 +85,7 @@ def measure_curves(
                 "fid": work.remember(key, measure),
             }
         )
-        done += to_do.get(key, 0.0)
-        if done and (now := time.monotonic()) - told > TOLD_EVERY_SECONDS:
-            told, left = now, (now - started) / done * (sum(to_do.values()) - done)
-            logger.info("%d of %d measured, about %.0f s left", len(rows), len(wanted), left)
+        progress.advance()
     identities = {name: network.sha256 for name, network in networks.items()}
     identity = measured_with(identities, reference.sha256, meter.n_images)
     return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)

@@ -3,47 +3,65 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from ...analysis.change_point import ChangePoint
 from ...analysis.clustering import (
     Edges,
     edges_from_change_point,
+    gradient_cluster_edges,
+    log_snr_cluster_edges,
     similarity_cluster_edges,
     similarity_curves,
     similarity_edges,
     uniform_log_snr_edges,
     uniform_timestep_edges,
 )
-from ...analysis.denoiser_similarity import denoiser_differences, node_predictions
-from ...analysis.optimal_denoiser import OptimalDenoiser
+from ...analysis.denoiser_similarity import DenoiserDifferences, node_predictions
+from ...analysis.gradient_affinity import gradient_affinity
 from ...config import Noise, TimestepClustering
+from ...diffusion.random import keyed_generator
 from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
+from ...networks.files import StoredNetwork
+from ..optimal_denoiser.nodes import denoiser_of, require_drawn_on
 
 
 def cluster_timesteps(
     train: ImagePack,
+    differences: DenoiserDifferences,
     change_points: list[dict[str, Any]],
+    network: StoredNetwork,
     settings: TimestepClustering,
     noise: Noise,
     backbones: Sequence[str],
 ) -> tuple[list[dict[str, Any]], pd.DataFrame]:
     """Candidate edges, each with the method and hyper-parameters that gave it, and the similarity curves.
 
+    network: whose gradients are held against one another.
     There are candidates of 2 to as many stages as there are backbones to choose from, where a method gives them.
     """
     schedule, stage_counts = noise.schedule(), range(2, len(backbones) + 1)
     candidates = [_candidate("uniform_timestep", {}, uniform_timestep_edges(schedule, n)) for n in stage_counts]
     candidates += [_candidate("uniform_log_snr", {}, uniform_log_snr_edges(schedule, n)) for n in stage_counts]
+    candidates += [_candidate("log_snr_clusters", {}, log_snr_cluster_edges(schedule, n)) for n in stage_counts]
+    nodes = np.linspace(0, schedule.timesteps - 1, settings.gradient_nodes).round().astype(np.int64)
+    rng = keyed_generator(settings.seed, "gradient affinity")
+    x0 = from_uint8(train.images[torch.from_numpy(rng.integers(len(train), size=settings.gradient_images))])
+    eps = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
+    affinity = gradient_affinity(network.module, schedule, x0, eps, nodes)
+    candidates += [
+        _candidate("gradient_affinity", {}, gradient_cluster_edges(affinity, nodes, n)) for n in stage_counts
+    ]
     for row in change_points:
         found = ChangePoint(**{name: value for name, value in row.items() if name != "threshold"})
         if edges := edges_from_change_point(found):
             candidates.append(_candidate("exit_statistics", {"threshold": row["threshold"]}, edges))
 
-    pixels = from_uint8(train.images).flatten(1).double().numpy()
-    denoiser = OptimalDenoiser(pixels, schedule)
-    differences = denoiser_differences(denoiser, settings.draws, settings.seed)
+    require_drawn_on(differences, train, schedule, settings.data_range)
+    denoiser = denoiser_of(train, schedule, settings.data_range)
     predictions = node_predictions(denoiser, settings.nodes, min(settings.draws, settings.node_draws), settings.seed)
     for eta in settings.etas:
         similarity = predictions.similarity(eta)

@@ -8,14 +8,11 @@ from torch import Tensor, nn
 
 from ...config import Backbone, HardwareSettings, Noise, Training
 from ...diffusion.random import keyed_torch_generator
-from ...diffusion.sampling import sample
-from ...diffusion.solvers import Solver
 from ...errors import InputError
 from ...images.pack import ImagePack
-from ...images.pixels import to_uint8
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.transformer import TransformerBackbone
-from ..trained import train_once, training_gmacs
+from ..trained import sample_grid, train_once, training_gmacs
 
 
 def take_backbone(
@@ -68,18 +65,7 @@ def train_backbone(
 
     def draw(averaged: nn.Module) -> Tensor:
         assert isinstance(averaged, TransformerBackbone)
-        device = next(averaged.parameters()).device
-        grid = sample(
-            averaged,
-            Solver("ddim", min(20, schedule.timesteps)),
-            schedule,
-            train.shape_chw,
-            range(20),
-            seed,
-            20,
-            device,
-        )
-        return to_uint8(grid.images)
+        return sample_grid(averaged, schedule, train, seed, next(averaged.parameters()).device)
 
     optimisation = training.optimisation(backbone.steps)
     module = NoisePrediction(network, schedule, optimisation)

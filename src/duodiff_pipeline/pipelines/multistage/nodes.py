@@ -1,0 +1,137 @@
+"""FID of every network of the comparison, and the page that says what holds."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ...config import Evaluation, HardwareSettings, Multistage, Noise, Sampling
+from ...diffusion.noise import NoiseSchedule
+from ...diffusion.solvers import Solver
+from ...files import sha256_of_json
+from ...images.pack import ImagePack
+from ...metrics.classifier import FeatureClassifier
+from ...metrics.reference import Floor, ReferenceStatistics
+from ...networks.files import StoredNetwork
+from ...networks.plans import NetworkBank, SamplingPlan
+from ...workdir import WorkDir
+from ..measuring import make_meter, sampling_device
+from ..progress import Progress
+from .training import stage_schedule
+
+CODE = ["diffusion", "metrics", "networks", "pipelines/multistage/nodes.py"]
+
+
+def measure_stages(
+    edges: dict[str, list[float]],
+    settings: Multistage,
+    evaluation: Evaluation,
+    extractor: FeatureClassifier,
+    reference: ReferenceStatistics,
+    train: ImagePack,
+    noise: Noise,
+    sampling: Sampling,
+    hardware: HardwareSettings,
+    work_folder: Path,
+    **stored: Any,
+) -> pd.DataFrame:
+    """One row a network, training seed, checkpoint, number of solver steps and seed block of the evaluation.
+
+    stored: `curve_<name>_<seed>`, and `network_<name>_<seed>_<i>` of every checkpoint i in the order of the curve's.
+    The first network also gets the numbers of steps that come nearest to the cost of the others'. Columns: network,
+    seed (of the training), training_step, training_gmacs, final, solver, steps, gmacs an image, resident_parameters,
+    block (its seed), fid.
+    """
+    device = sampling_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
+    meter = make_meter(extractor, reference, train, evaluation.images, noise, sampling, device)
+    parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.model_dump()}
+    work = WorkDir(work_folder, "multistage", parameters, {"reference": reference.sha256}, CODE)
+    plans = _plans(edges, settings, noise.schedule(), stored)
+    wanted = [
+        (_key(bank, plan, block), bank, plan, row, block) for block in evaluation.seeds for bank, plan, row in plans
+    ]
+    progress = Progress([0.0 if work.remembers(key) else row["gmacs"] for key, _, _, row, _ in wanted])
+    rows = []
+    for key, bank, plan, row, block in wanted:
+
+        def measure(bank: NetworkBank = bank, plan: SamplingPlan = plan, block: int = block) -> float:
+            return meter.measure(bank.denoiser(plan), plan.solver, block).fid
+
+        rows.append({**row, "block": block, "fid": work.remember(key, measure)})
+        progress.advance()
+    return pd.DataFrame(rows)
+
+
+def report_stages(
+    blocks: pd.DataFrame,
+    edges: dict[str, list[float]],
+    settings: Multistage,
+    floor: dict[str, Any],
+    reference: ReferenceStatistics,
+    evaluation: Evaluation,
+    noise: Noise,
+) -> tuple[tuple[str, dict[str, str]], dict[str, Any], str]:
+    """The Markdown page with its figures, what the report shows of it, and what the command line does."""
+    from ...reporting.figures_multistage import training_cost_figure
+    from ...reporting.multistage import multistage_findings, multistage_section, render_multistage
+
+    n_images = evaluation.images or reference.statistics.n_images
+    measured = Floor(tuple(floor["fid"]["values"]), floor["fid"]["n_images"])
+    same_n = measured if measured.n_images == n_images else None
+    section = multistage_section(blocks, edges, settings, noise.schedule(), n_images, same_n)
+    figures = {"training_cost": training_cost_figure(section)}
+    page, findings = (render_multistage(section), figures), multistage_findings(section)
+    return page, findings, "\n".join(section.sentences)
+
+
+def _plans(
+    edges: Mapping[str, Sequence[float]], settings: Multistage, noise: NoiseSchedule, stored: Mapping[str, Any]
+) -> list[tuple[NetworkBank, SamplingPlan, dict[str, Any]]]:
+    """What is measured, with its network and the row that says what it is."""
+    names = list(settings.networks)
+
+    def plan_of(name: str, steps: int) -> SamplingPlan:
+        return SamplingPlan(name, Solver(settings.solver, steps), stage_schedule(name, tuple(edges[name]), noise))
+
+    def gmacs(name: str, steps: int) -> float:
+        bank = NetworkBank({name: stored[f"network_{name}_{settings.seeds[0]}_{len(settings.checkpoints)}"]})
+        return bank.static_gmacs(plan_of(name, steps))
+
+    most = settings.sampling_steps[-1]
+    first = plan_of(names[0], most)
+    an_evaluation = gmacs(names[0], most) / len(first.grid)
+    as_dear = {
+        first.solver.of_evaluations(gmacs(name, steps) / an_evaluation, noise).steps
+        for name in names[1:]
+        for steps in settings.sampling_steps
+    }
+    found = []
+    for name, seed in product(names, settings.seeds):
+        checkpoints = stored[f"curve_{name}_{seed}"]["checkpoints"]
+        for i, checkpoint in enumerate(checkpoints):
+            final = i == len(checkpoints) - 1
+            steps_of_final = {*settings.sampling_steps, *(as_dear if name == names[0] else ())}
+            bank = NetworkBank({name: stored[f"network_{name}_{seed}_{i}"]})
+            for steps in sorted(steps_of_final) if final else [most]:
+                plan = plan_of(name, steps)
+                row = {
+                    "network": name,
+                    "seed": seed,
+                    "training_step": checkpoint["step"],
+                    "training_gmacs": checkpoint["training_gmacs"],
+                    "final": final,
+                    "solver": plan.solver.label,
+                    "steps": steps,
+                    "gmacs": bank.static_gmacs(plan),
+                    "resident_parameters": bank.resident_parameters(plan),
+                }
+                found.append((bank, plan, row))
+    return found
+
+
+def _key(bank: NetworkBank, plan: SamplingPlan, block: int) -> str:
+    """Of all that a block depends on beside what all blocks share; the edges are in the network's identity."""
+    (network,) = bank.backbones.values()
+    return sha256_of_json([network.sha256, plan.solver.to_dict(), plan.schedule.to_dict(), block])[:16]

@@ -1,0 +1,84 @@
+from collections.abc import Sequence
+from functools import partial, update_wrapper
+
+from kedro.pipeline import Node, Pipeline
+
+from .nodes import measure_stages, report_stages
+from .training import choose_edges, train_stages
+
+
+def create_training(names: Sequence[str], seeds: Sequence[int], checkpoints: int) -> Pipeline:
+    """Training images and their optimal denoisers to networks of every name and seed.
+
+    checkpoints: networks kept of each training beside the final one.
+    """
+    settings = {"settings": "params:multistage", "noise": "params:noise"}
+    choose = {"differences": "denoiser_differences", "train": "train_images", **settings}
+    trainings = [_train(name, seed, checkpoints) for name in names for seed in seeds]
+    return Pipeline([Node(choose_edges, choose, "multistage_edges"), *trainings])
+
+
+def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int) -> Pipeline:
+    """These networks to their FIDs and the page; the summary is what the command line shows."""
+    settings = {"settings": "params:multistage", "noise": "params:noise"}
+    trainings = [(name, seed) for name in names for seed in seeds]
+    stored = {f"curve_{name}_{seed}": f"{name}_{seed}.training_curve" for name, seed in trainings}
+    for name, seed in trainings:
+        kept = _networks(name, seed, checkpoints)
+        stored |= {f"network_{name}_{seed}_{i}": network for i, network in enumerate(kept)}
+    shared = {"sampling": "params:sampling", "hardware": "params:hardware", "work_folder": "work_folder"}
+    evaluation, reference = {"evaluation": "params:evaluation"}, {"reference": "reference"}
+    return Pipeline(
+        [
+            Node(
+                measure_stages,
+                {
+                    "edges": "multistage_edges",
+                    "extractor": "extractor",
+                    "train": "train_images",
+                    **settings,
+                    **evaluation,
+                    **reference,
+                    **shared,
+                    **stored,
+                },
+                "multistage_blocks",
+            ),
+            Node(
+                report_stages,
+                {
+                    "blocks": "multistage_blocks",
+                    "edges": "multistage_edges",
+                    "floor": "floor",
+                    **settings,
+                    **evaluation,
+                    **reference,
+                },
+                ["multistage_page", "multistage_findings", "multistage_summary"],
+            ),
+        ]
+    )
+
+
+def _networks(name: str, seed: int, checkpoints: int) -> list[str]:
+    """Of one training, in the order they were kept, the final one last."""
+    kept = [f"{name}_{seed}.checkpoint_{i}.network" for i in range(checkpoints)]
+    return [*kept, f"{name}_{seed}.network"]
+
+
+def _train(name: str, seed: int, checkpoints: int) -> Node:
+    made = [f"{name}_{seed}.training_curve", f"{name}_{seed}.training_seconds"]
+    same_name = ("training", "noise", "hardware")
+    return Node(
+        update_wrapper(partial(train_stages, name=name, seed=seed), train_stages),
+        {
+            "edges": "multistage_edges",
+            "train": "train_images",
+            "settings": "params:multistage",
+            "work_folder": "work_folder",
+            **{key: f"params:{key}" for key in same_name},
+        },
+        [*_networks(name, seed, checkpoints), *made],
+        name="train",
+        namespace=f"{name}_{seed}",
+    )

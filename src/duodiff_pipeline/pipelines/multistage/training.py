@@ -1,0 +1,158 @@
+"""Training the U-Nets of the comparison, each for as many multiply-accumulates as the first one."""
+
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...analysis.clustering import Edges, log_snr_cluster_edges, similarity_edges, uniform_timestep_edges
+from ...analysis.denoiser_similarity import DenoiserDifferences
+from ...config import HardwareSettings, Multistage, Noise, Training
+from ...diffusion.noise import NoiseSchedule
+from ...diffusion.random import keyed_torch_generator
+from ...diffusion.stages import StageSchedule
+from ...errors import InputError
+from ...images.pack import ImagePack
+from ...networks.files import NetworkHeader
+from ...networks.staged import StagedDenoiser
+from ...networks.unet import UNet, UNetConfig
+from ..trained import sample_grid, train_and_keep
+
+
+def choose_edges(
+    differences: DenoiserDifferences, settings: Multistage, train: ImagePack, noise: Noise
+) -> dict[str, list[float]]:
+    """The edges of every network, noise to data.
+
+    Raises InputError where eta and alpha leave no three stages, or the draws belong to other images or noise.
+    """
+    schedule = noise.schedule()
+    if (differences.data_sha256, differences.noise) != (train.sha256, schedule):
+        raise InputError(
+            "denoiser_differences were drawn on other images or another noise schedule: "
+            "run the pipeline optimal_denoiser again"
+        )
+
+    def edges_of(name: str) -> Edges:
+        network = settings.networks[name]
+        stages = len(network.decoder_widths)
+        match network.edges:
+            case None:
+                return ()
+            case "uniform":
+                return uniform_timestep_edges(schedule, stages)
+            case "snr":
+                return log_snr_cluster_edges(schedule, stages)
+            case "optimal_denoiser":
+                found = similarity_edges(differences, settings.eta, settings.alpha)
+                if not found.edges:
+                    raise InputError(f"multistage.networks.{name}.edges: {found.message}: choose another eta or alpha")
+                return found.edges
+            case edges:
+                return edges
+
+    return {name: list(edges_of(name)) for name in settings.networks}
+
+
+def train_stages(
+    edges: dict[str, list[float]],
+    train: ImagePack,
+    settings: Multistage,
+    training: Training,
+    noise: Noise,
+    hardware: HardwareSettings,
+    work_folder: Path,
+    name: str,
+    seed: int,
+) -> tuple[Any, ...]:
+    """The averaged network at every checkpoint and at the end, its loss curve, and the seconds it took.
+
+    The curve also says of each of these networks: its step, and the multiply-accumulates spent up to it.
+    """
+    from ...training.batches import StageBatches
+    from ...training.modules import StageNoisePrediction
+
+    channels, size, _ = train.shape_chw
+    schedule, own_edges = noise.schedule(), tuple(edges[name])
+    config = settings.architecture(name, size, channels, training.predicts, schedule)
+
+    def batches_of(which: str, steps: int) -> StageBatches:
+        arguments = (schedule.timesteps, settings.timesteps, training.batch_images, steps, seed, training.flip)
+        return StageBatches(train.images, edges[which], *arguments)
+
+    first = next(iter(settings.networks))
+    first_config = settings.architecture(first, size, channels, training.predicts, schedule)
+    cost = {which: _mean_macs(c, batches_of(which, 1).shares) for which, c in ((first, first_config), (name, config))}
+    steps = max(1, round(settings.steps * cost[first] / cost[name]))
+    batches = batches_of(name, steps)
+    spent = np.cumsum([3 * _stage_macs(config)[batches.stage(step)] for step in range(steps)])
+    kept = [round(share * steps) for share in settings.checkpoints]
+    if not min(kept, default=1) > 0 or len({*kept, steps}) <= len(kept):
+        raise InputError(f"multistage.checkpoints: {name} has only {steps} steps, too few to tell them apart")
+
+    network = UNet(config)
+    network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
+    networks, curve, seconds = train_and_keep(
+        f"{name}_{seed}",
+        StageNoisePrediction(network, own_edges, schedule, training.optimisation(steps)),
+        NetworkHeader(
+            kind="unet",
+            architecture=asdict(config),
+            timestep_range=(0, schedule.timesteps),
+            training={
+                **training.model_dump(mode="json"),
+                "timesteps": settings.timesteps,
+                "seed": seed,
+                "hardware": hardware.model_dump(),
+            },
+            step=steps,
+            weights="ema",
+            data_sha256=train.sha256,
+            step_macs=float(spent[-1]) / steps,
+            stored_as=training.stored_as,
+            stage_edges=own_edges,
+        ),
+        train,
+        batches,
+        training,
+        hardware,
+        inputs={},
+        work_folder=work_folder,
+        keep_at_steps=kept,
+        draw=_drawer(own_edges, schedule, train, seed),
+    )
+    gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
+    curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
+    return (*networks, curve, seconds)
+
+
+def stage_schedule(name: str, edges: Edges, noise: NoiseSchedule) -> StageSchedule:
+    """Every stage served by its own part of a network."""
+    return StageSchedule(edges, tuple(f"{name}/{stage}" for stage in range(len(edges) + 1)), noise)
+
+
+@cache
+def _stage_macs(config: UNetConfig) -> tuple[int, ...]:
+    """Of one evaluation of one image by each stage."""
+    with torch.device("meta"):
+        return tuple(stage.macs for stage in UNet(config).stages)
+
+
+def _mean_macs(config: UNetConfig, shares: np.ndarray[Any, Any]) -> float:
+    return float(np.dot(shares, _stage_macs(config)))
+
+
+def _drawer(edges: Edges, schedule: NoiseSchedule, train: ImagePack, seed: int) -> Any:
+    """Makes a grid of samples of averaged weights."""
+
+    def draw(averaged: nn.Module) -> Tensor:
+        assert isinstance(averaged, UNet)
+        staged = stage_schedule("network", edges, schedule)
+        denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
+        return sample_grid(denoiser, schedule, train, seed, next(averaged.parameters()).device)
+
+    return draw
