@@ -273,7 +273,7 @@ MISTAKES = {
     # data
     "pipeline without its inputs": before(
         "--pipelines evaluation",
-        f"{{project}}/{CHOSEN} does not exist: run the pipeline that makes chosen_schedules first",
+        "{project}/data/06_models/test/ase.safetensors does not exist: run the pipeline that makes ase.network first",
     ),
     "missing IDX file": after(
         f"--params {IDX}",
@@ -438,8 +438,12 @@ MISTAKES = {
         finished=True,
     ),
     "network file of another shape": after(
+        "--nodes deep.take --params backbones.deep.file=data/06_models/test/shallow.safetensors",
+        "backbones.deep.depth is 5, but the network in data/06_models/test/shallow.safetensors has 1",
+    ),
+    "network file of another kind": after(
         "--nodes deep.take --params backbones.deep.file=data/06_models/test/middle.safetensors",
-        "backbones.deep.depth is 5, but the network in data/06_models/test/middle.safetensors has 3",
+        "backbones.deep.kind is uvit, but the network in data/06_models/test/middle.safetensors has dit",
     ),
     "network file that holds no backbone": after(
         "--nodes deep.take --params backbones.deep.file=data/06_models/test/early_exits.safetensors",

@@ -149,14 +149,15 @@ def test_a_missing_part_is_refused_with_those_there_are() -> None:
         bank.network("other/0")
 
 
-def test_a_backbone_without_parts_has_none(make_uvit, make_stored) -> None:
-    with pytest.raises(InputError, match="deep/0: deep has no parts"):
-        NetworkBank({"deep": make_stored(make_uvit(1))}).network("deep/0")
-
-
 def staged_plan(edges: tuple[float, ...], name: str = "multistage", solver: Solver | None = None) -> SamplingPlan:
     serves = tuple(f"{name}/{stage}" for stage in range(len(edges) + 1))
     return SamplingPlan(name, solver or Solver("ddim", 10), StageSchedule(edges, serves, NoiseSchedule()))
+
+
+def test_states_are_shared_between_runs_of_the_same_decoder_alone() -> None:
+    network = stored()
+    served_by = NetworkBank({"multistage": network}).served_by(staged_plan((600.0, 300.0)))
+    assert served_by == tuple((stage, network.sha256, str(stage)) for stage in (0, 0, 0, 0, 1, 1, 1, 2, 2, 2))
 
 
 def test_each_part_serves_where_it_was_trained_and_nowhere_else() -> None:

@@ -197,7 +197,7 @@ def test_the_searched_exit_schedule_says_that_it_was_not_trained_for(with_ase, m
     space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
     search = SwitchSearch(n_trials=1, images=None, seed=0, **space)
     noise = Noise(kind="linear", timesteps=1000)
-    plans = plan_evaluation([choice], SETTINGS, search, early_exit, noise, ASE, **stored, **curves)
+    plans = plan_evaluation([choice], SETTINGS, search, early_exit, noise, ase=ASE, **stored, **curves)
     described = {plan["name"]: plan for plan in plans}
     assert described["ase searched ddim 10"]["runs"] == "5 ase/3, 5 ase/5"
     assert {name: plan["note"] for name, plan in described.items() if plan["note"]} == {

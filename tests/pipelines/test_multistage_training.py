@@ -98,8 +98,8 @@ def asked(train, monkeypatch, tmp_path):
     """What a training would be, without it."""
 
     def ask(name, **changes):
-        def caught(name, module, header, train, batches, *rest, macs_per_image, keep_at_steps, **more):
-            cost.update(header=header, kept=keep_at_steps, gmacs=header.step * 4 * macs_per_image / 1e9)
+        def caught(name, module, header, train, batches, *rest, keep_at_steps, **more):
+            cost.update(header=header, kept=keep_at_steps, gmacs=header.step * 4 * header.step_macs / 1e9)
             cost["batches"], cost["module"] = batches, module
             return [None] * (len(keep_at_steps) + 1), {}, {}
 

@@ -12,14 +12,14 @@ def test_an_exit_schedule_is_trained_after_its_backbone_with_settings_of_its_own
     stored = networks()
     deep = stored["deep"]
     ase = {"schedule": "light", "depths": None, "threshold": None, "dropped_first": "outer", "weighting": "uniform"}
-    training = {**TRAINED_WITH, "batch_images": 64, "learning_rate": 2e-4, "ase": ase}
+    training = {**TRAINED_WITH, "batch_images": 32, "learning_rate": 2e-4, "ase": ase}
     header = replace(deep.header, step=800, training=training, backbone_sha256=deep.sha256)
     stored["ase"] = StoredNetwork(deep.module, header)
     commands = training_commands(report_data(), stored, [])
     assert commands.index("kedro run --nodes deep.train --params hardware.threads=1") < len(commands) - 1
     assert commands[-1] == (
         "kedro run --nodes ase.train "
-        "--params training.batch_images=64,ase.learning_rate=0.0002,ase.schedule=light,hardware.threads=1"
+        "--params training.batch_images=32,ase.learning_rate=0.0002,ase.schedule=light,hardware.threads=1"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from ...config import EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
+from ...config import Ase, EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
 from ...diffusion.solvers import Solver
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
@@ -50,17 +50,17 @@ def plan_evaluation(
     search: SwitchSearch,
     early_exit: EarlyExit,
     noise: Noise,
+    ase: Ase = None,  # type: ignore[assignment]  # Kedro wants a parameter to have one type in all nodes
     **stored: Any,
 ) -> list[dict[str, Any]]:
     """What will be evaluated, at which price.
 
-    stored: `network_<name>` and `curve_<name>` of all backbones, of `early_exits`, and where there is ASE of `ase`, the
-    settings of which are `ase`.
+    stored: `network_<name>` and `curve_<name>` of all backbones, of `early_exits`, and of `ase` where there is one.
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
     bank = _bank(networks, early_exit)
     patience = early_exit.exit_patience
-    plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience, stored.get("ase"))
+    plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience, ase)
     for evaluated in plans:
         bank.denoiser(evaluated.plan)  # refuses what the networks were not trained for, before anything is written
     described = [_described(evaluated, bank, networks, curves) for evaluated in plans]
