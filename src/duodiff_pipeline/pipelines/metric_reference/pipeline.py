@@ -1,30 +1,32 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import measure_floor, reference_statistics, train_extractor
+from .nodes import make_extractor, measure_floor, reference_statistics
 
 
 def create_pipeline() -> Pipeline:
     """Packs to extractor, reference statistics and floor."""
-    settings = ["params:metric_reference", "params:seed"]
+    packs = {"train": "train_images", "held_out": "held_out_images"}
+    settings = {"settings": "params:metric_reference", "hardware": "params:hardware"}
+    seed = {"seed": "params:seed"}
     return Pipeline(
         [
             Node(
-                train_extractor,
-                ["train_images", "held_out_images", settings[0], "params:hardware", settings[1], "work_folder"],
+                make_extractor,
+                {**packs, **settings, **seed, "work_folder": "work_folder"},
                 ["extractor", "extractor_accuracy"],
             ),
-            Node(reference_statistics, ["extractor", "held_out_images"], "reference"),
+            Node(reference_statistics, {"extractor": "extractor", **packs, **settings}, "reference"),
             Node(
                 measure_floor,
-                [
-                    "extractor",
-                    "train_images",
-                    "held_out_images",
-                    "reference",
-                    settings[0],
-                    "params:evaluation.images",
-                    settings[1],
-                ],
+                {
+                    "extractor": "extractor",
+                    "reference": "reference",
+                    "images": "params:evaluation.images",
+                    "more_metrics": "params:evaluation.more_metrics",
+                    **packs,
+                    **settings,
+                    **seed,
+                },
                 "floor",
             ),
         ]
