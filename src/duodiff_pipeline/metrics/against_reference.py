@@ -15,7 +15,6 @@ from .precision_recall import Manifold
 FeatureMetric = Literal["fid", "kid", "fid_infinity", "precision", "recall"]
 # costlier ones, measured where they are asked for
 MoreMetric = Literal["fid_infinity", "precision", "recall"]
-HIGHER_IS_BETTER: tuple[FeatureMetric, ...] = ("precision", "recall")
 
 
 @dataclass(frozen=True, eq=False)
