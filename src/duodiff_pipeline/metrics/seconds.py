@@ -1,16 +1,14 @@
 """Seconds by the clock, and where they go."""
 
-import re
+import math
 import time
 from collections.abc import Callable, Mapping
-from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
-
-# what multiply-accumulates count: matrix products, convolutions and attention products, by the names of their kernels
-MATRIX_PRODUCT = re.compile(r"^aten::(.*mm|.*conv.*|.*scaled_dot_product.*|.*linear)$")
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 def time_in_turns(runs: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
@@ -29,19 +27,38 @@ def time_in_turns(runs: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict
 
 
 def share_outside_matrix_products(run: Callable[[], Tensor], rounds: int) -> float:
-    """Of a run's seconds, the share (0..1) in which no matrix product, convolution or attention product is computed.
+    """Of a run's seconds, the share (0..1) outside of what multiply-accumulates count: matrix products, convolutions
+    and attention, whose softmax is fused into it.
 
-    Softmax within fused attention counts as inside. The products are timed by PyTorch's profiler, on the GPU where they
-    run there, the whole run without it; median of the rounds each.
+    Products are timed one by one, in turn with the whole run. Of either the fastest round counts, since whatever else
+    the machine does only adds.
     """
-    whole = median(time_in_turns({"run": run}, rounds)["run"])
-    on_gpu = torch.cuda.is_available() and run().is_cuda
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    inside = []
-    for _ in range(rounds):
-        with profile(activities=activities) as profiled:
-            run().cpu()
-        products = [event for event in profiled.key_averages() if MATRIX_PRODUCT.match(event.key)]
-        microseconds = sum(e.self_device_time_total if on_gpu else e.self_cpu_time_total for e in products)
-        inside.append(microseconds / 1e6)
-    return max(0.0, 1 - median(inside) / whole)
+    whole, inside = math.inf, math.inf
+    with torch.no_grad():
+        for _ in range(rounds):
+            whole = min(whole, *time_in_turns({"run": run}, 1)["run"])
+            with _ProductClock() as clock:
+                run().cpu()
+            inside = min(inside, clock.seconds)
+    return max(0.0, 1 - inside / whole)
+
+
+class _ProductClock(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Seconds of the operations whose multiply-accumulates PyTorch counts, and of the CPU's fused attention."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seconds = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket not in flop_registry and "scaled_dot_product" not in func.name():
+            return func(*args, **(kwargs or {}))
+        on_gpu = args[0].is_cuda
+        if on_gpu:
+            torch.cuda.synchronize(args[0].device)
+        started = time.perf_counter()
+        result = func(*args, **(kwargs or {}))
+        if on_gpu:
+            torch.cuda.synchronize(args[0].device)
+        self.seconds += time.perf_counter() - started
+        return result

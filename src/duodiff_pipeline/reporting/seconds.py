@@ -68,8 +68,8 @@ def why_seconds_differ(batches: Sequence[TimedBatch], findings: Findings) -> str
         for batch in batches
     )
     text = (
-        "GMACs count matrix products alone. Outside them, in norms, activations, copies and the calls themselves, lies "
-        f"of the time of one evaluation by {deep.serves[0]} and by {shallow.serves[0]}: {shares}."
+        "GMACs count matrix products alone. Norms, activations, copies and the calls themselves take the rest of the "
+        f"time, of one evaluation by {deep.serves[0]} and by {shallow.serves[0]} {shares}."
     )
     if batches[0].outside["deep"] - batches[-1].outside["deep"] > ALIKE:
         text += " A call costs the same for one image as for many, so small batches pay most."

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from ...config import EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
@@ -49,7 +48,7 @@ CODE = [
 EXITS = "early_exits"
 GRID = "sample grid"
 SHARES = ("precision", "recall")
-TIMED_ROUNDS = 5
+TIMED_RUNS, TIMED_EVALUATIONS = 5, 15
 
 
 def plan_evaluation(
@@ -246,15 +245,14 @@ def time_batches(
         def evaluate(name: str) -> Tensor:
             return denoisers[name].predict(x, timestep).eps
 
-        with torch.inference_mode():
-            return {
-                "images": images,
-                "seconds": time_in_turns({plan.name: partial(draw, plan, images) for plan in plans}, TIMED_ROUNDS),
-                "outside_matrix_products": {
-                    role: share_outside_matrix_products(partial(evaluate, name), TIMED_ROUNDS)
-                    for role, name in alone.items()
-                },
-            }
+        return {
+            "images": images,
+            "seconds": time_in_turns({plan.name: partial(draw, plan, images) for plan in plans}, TIMED_RUNS),
+            "outside_matrix_products": {
+                role: share_outside_matrix_products(partial(evaluate, name), TIMED_EVALUATIONS)
+                for role, name in alone.items()
+            },
+        }
 
     parameters = {"plans": [_key(plan, networks) for plan in plans], "hardware": hardware.model_dump()}
     work = WorkDir(work_folder, "timed_batches", parameters, {}, CODE)
