@@ -248,6 +248,6 @@ def test_seconds_stand_beside_those_that_gmacs_predict(page):
     assert (
         "the rest of the time, of one evaluation by deep and by shallow 60% and 80% at a batch of 1, 40% and 50% at a "
         "batch of 16 and 30% and 32% at a batch of 64. A call costs the same for one image as for many, so small "
-        "batches pay most. Where products run as fast in both, shallow ddim 20 should for that take 2.00, 1.20 and 1.03 times the "
-        "seconds that GMACs predict; it takes "
+        "batches pay most. Where products run as fast in both, shallow ddim 20 should for that take 2.00, 1.20 and "
+        "1.03 times the seconds that GMACs predict; it takes "
     ) in " ".join(page.split())
