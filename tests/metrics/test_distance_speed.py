@@ -16,7 +16,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from duodiff_pipeline.metrics.frechet import GaussianStatistics, distance_of_features, frechet_distance
 
-D, ROUNDS = 2048, 5
+D, ROUNDS = 2048, 3
 FASTER = {1000: 15, 10_000: 2.5}  # times, asked for
 
 

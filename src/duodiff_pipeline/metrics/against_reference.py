@@ -22,7 +22,7 @@ class AgainstReference:
     """statistics: of the reference; features (M, D): of real images, for what needs more than a Gaussian.
 
     All metrics take the same features (N, D), extracted once. Beside those 4 (N + M) D bytes they need at most 300 MB:
-    0.9 GB for N = M = 50,000 and D = 2048.
+    1.1 GB in all for N = M = 50,000 and D = 2048.
     """
 
     statistics: GaussianStatistics

@@ -22,8 +22,11 @@ def blocks(rows: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
 
 def squared_distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, M) squared Euclidean distances of x (N, D) and y (M, D), to about 1e-15 of the squared norms."""
-    squared = (x**2).sum(axis=1)[:, None] - 2 * x @ y.T + (y**2).sum(axis=1)
-    return squared.clip(min=0)
+    squared: NDArray[np.float64] = x @ y.T  # the one array of that size
+    squared *= -2
+    squared += np.einsum("nd,nd->n", x, x)[:, None]
+    squared += np.einsum("md,md->m", y, y)
+    return squared.clip(min=0, out=squared)
 
 
 def require_finite(features: NDArray[np.floating]) -> None:

@@ -41,9 +41,9 @@ class Manifold:
                 squared = squared_distances(x, y)
                 if rows == columns:
                     np.fill_diagonal(squared, np.inf)  # none is a neighbour of its own
-                both = np.concatenate([nearest, squared], axis=1)
-                nearest = np.partition(both, self.K - 1, axis=1)[:, : self.K]
-            radii[rows] = nearest.max(axis=1)
+                squared.partition(min(self.K, squared.shape[1]) - 1, axis=1)  # in place, to hold no second one
+                nearest = np.sort(np.concatenate([nearest, squared[:, : self.K]], axis=1), axis=1)[:, : self.K]
+            radii[rows] = nearest[:, -1]
         return radii
 
     def share_inside(self, points: NDArray[np.floating]) -> float:
