@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run fashion fashion-train compare sweep test lint test-slow exit-speed stage-speed mlflow dvc dvc-yaml lock clean
+.PHONY: help run fashion fashion-train compare sweep test lint test-slow exit-speed stage-speed metric-speed mlflow dvc dvc-yaml lock clean
 
 SHELL := bash
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
@@ -52,6 +52,9 @@ exit-speed: $(VENV)/.installed ## seconds of early exits against their multiply-
 
 stage-speed: $(VENV)/.installed ## speed-up of a switch against its multiply-accumulates, at the papers' size
 	@$(BIN)/pytest -q -m slow tests/networks/test_stage_speed.py
+
+metric-speed: $(VENV)/.installed ## seconds of the Fréchet distance beside torchmetrics'
+	@$(BIN)/pytest -q -m slow tests/metrics/test_distance_speed.py
 
 mlflow: $(VENV)/.installed ## MLflow's pages on http://127.0.0.1:5000
 	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///$(CURDIR)/mlflow.db

@@ -68,6 +68,29 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ("evaluation.seeds", [7, 7, 8, 9, 10], "evaluation.seeds: 7 stands twice in [7, 7, 8, 9, 10]"),
         ("evaluation.seeds", [2, 7, 8, 9, 10], "evaluation.seeds must be fresh"),
         (
+            "evaluation.more_metrics",
+            ["recal"],
+            "evaluation.more_metrics.0: Input should be 'fid_infinity', 'precision'",
+        ),
+        ("evaluation.images", 7, "evaluation: images is 7, but fid_infinity needs at least 8 a block"),
+        ("evaluation.timed_batches", [16, 0], "evaluation.timed_batches.1: Input should be greater than or equal to 1"),
+        (
+            "metric_reference.extractor",
+            {"sha256": "a" * 64},
+            "metric_reference.extractor: either path or url says where the file is",
+        ),
+        ("metric_reference.extractor", {"path": "inception.pt"}, "metric_reference.extractor.sha256: Field required"),
+        (
+            "metric_reference.extractor",
+            {"url": "inception.pt", "sha256": "a" * 64},
+            "metric_reference.extractor.url: String should match pattern '^(https?|file)://', not 'inception.pt'",
+        ),
+        (
+            "metric_reference.reference",
+            "published",
+            "metric_reference: reference is held_out, train or the path of an .npz file, not 'published'",
+        ),
+        (
             "evaluation.middle",
             "medium",
             "evaluation.middle is 'medium', but the backbones are ['deep', 'middle', 'shallow']",

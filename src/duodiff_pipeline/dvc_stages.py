@@ -35,6 +35,7 @@ def make_stages(project: Path) -> dict[str, Any]:
         stages["data_preparation"]["deps"].append(parameters.data_preparation.folder)
     if taken := [backbone.file for backbone in parameters.backbones.values() if backbone.file is not None]:
         stages["training"]["deps"] += taken
+    stages["metric_reference"]["deps"] += parameters.metric_reference.files
     return {"stages": stages}
 
 

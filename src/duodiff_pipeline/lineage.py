@@ -7,6 +7,7 @@ from .errors import InputError
 from .images.pack import ImagePack
 from .metrics.classifier import FeatureClassifier
 from .metrics.reference import ReferenceStatistics
+from .metrics.torchscript import TorchScriptExtractor
 from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
@@ -90,10 +91,11 @@ def _made_from(name: str, data: Any) -> dict[str, str]:
         case ImagePack():
             images = "training images" if name == "train_images" else "held-out images"
             return {images: data.sha256, "image shapes": str(data.shape_chw)}
-        case FeatureClassifier():
+        case FeatureClassifier() | TorchScriptExtractor():
             return {"feature extractors": data.sha256}
         case ReferenceStatistics():
-            return {"held-out images": data.data_sha256, "feature extractors": data.extractor_sha256}
+            of = {"held_out": "held-out images", "train": "training images"}.get(data.split, "published statistics")
+            return {of: data.data_sha256, "feature extractors": data.extractor_sha256}
         case StoredNetwork(header=header):
             channels, size = header.architecture["channels"], header.architecture["image_size"]
             return {"training images": header.data_sha256, "image shapes": str((channels, size, size))}

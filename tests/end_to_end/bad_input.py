@@ -1,6 +1,7 @@
 """What can be broken in a project before a command: each function makes one that takes the project's folder."""
 
 import gzip
+import hashlib
 import json
 import os
 import pickle
@@ -187,6 +188,12 @@ def other_extractor(project: Path) -> None:
     extractor = FeatureClassifier.load(path)
     torch.nn.init.ones_(extractor.head.bias)
     extractor.save(path)
+
+
+def extractor_file(project: Path) -> Mapping[str, Any]:
+    content = b"something else"
+    (project / "inception.pt").write_bytes(content)
+    return {"found": hashlib.sha256(content).hexdigest()}
 
 
 class _Payload:

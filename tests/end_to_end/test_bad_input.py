@@ -82,6 +82,7 @@ def other_n(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {"baseline": baseline, "denoiser": record["denoiser"]}
 
 
+EXTRACTOR = "metric_reference.extractor"
 MISTAKES = {
     # keys, in files and on the command line
     "unknown key in a file": before(
@@ -477,6 +478,11 @@ MISTAKES = {
         "extractor and reference do not belong together, for their feature extractors differ: "
         "run the pipelines that make them again",
         bad.other_extractor,
+    ),
+    "extractor of another sha256": after(
+        f"--pipelines metric_reference --params {EXTRACTOR}.path=inception.pt,{EXTRACTOR}.sha256={'0' * 64}",
+        f"inception.pt has the sha256 {{found}}, not {'0' * 64}",
+        bad.extractor_file,
     ),
     # results edited by hand
     "chosen schedule that lacks its solver": after(

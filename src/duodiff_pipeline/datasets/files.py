@@ -9,9 +9,11 @@ from kedro.io import AbstractDataset
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import ANEW, load_tensors, save_tensors, whole_file
+from ..files import ANEW, load_tensors, save_tensors, stored_kind, whole_file
 from ..images.pack import ImagePack
+from ..metrics import torchscript
 from ..metrics.classifier import FeatureClassifier
+from ..metrics.extractor import FeatureExtractor
 from ..metrics.reference import ReferenceStatistics
 from ..networks.files import StoredNetwork
 from ..tables import load_table, save_table
@@ -125,12 +127,13 @@ class ImagePackFile(FileDataset):
 
 
 class Extractor(FileDataset):
-    """A `FeatureClassifier`."""
+    """A `FeatureExtractor` of either kind."""
 
-    def load(self) -> FeatureClassifier:
-        return FeatureClassifier.load(self.path)
+    def load(self) -> FeatureExtractor:
+        scripted = stored_kind(self.path) == torchscript.KIND
+        return torchscript.TorchScriptExtractor.load(self.path) if scripted else FeatureClassifier.load(self.path)
 
-    def save(self, data: FeatureClassifier) -> None:
+    def save(self, data: FeatureExtractor) -> None:
         data.save(self.path)
 
 

@@ -1,7 +1,8 @@
 """Sampling: a denoiser and a solver turn noise into images, micro-batch by micro-batch."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +38,17 @@ class Trace:
     @property
     def gmacs_per_image(self) -> float:
         return float(self.macs.sum(axis=0).mean() / 1e9)
+
+    @classmethod
+    def joined(cls, traces: Sequence["Trace"]) -> "Trace":
+        """Of the same evaluations over more images; their seconds add up."""
+        return cls(
+            timesteps=traces[0].timesteps,
+            stages=traces[0].stages,
+            exit_depth=np.concatenate([t.exit_depth for t in traces], axis=1),
+            macs=np.concatenate([t.macs for t in traces], axis=1),
+            seconds=np.sum([t.seconds for t in traces], axis=0),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,14 +91,8 @@ def sample(
     ]
     first = batches.start * size
     kept = slice(image_indices.start - first, image_indices.stop - first)
-    traces = [piece.trace for piece in pieces]
-    trace = Trace(
-        timesteps=traces[0].timesteps,
-        stages=traces[0].stages,
-        exit_depth=np.concatenate([t.exit_depth for t in traces], axis=1)[:, kept],
-        macs=np.concatenate([t.macs for t in traces], axis=1)[:, kept],
-        seconds=np.sum([t.seconds for t in traces], axis=0),
-    )
+    whole = Trace.joined([piece.trace for piece in pieces])
+    trace = replace(whole, exit_depth=whole.exit_depth[:, kept], macs=whole.macs[:, kept])
     return Samples(torch.cat([piece.images for piece in pieces])[kept], trace)
 
 

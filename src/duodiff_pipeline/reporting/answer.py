@@ -21,7 +21,8 @@ from .findings import Findings, Standing, standing
 from .measured import MeasuredPlan
 from .page import full_depth, run_command
 from .report_data import ReportData
-from .statements import exit_speeds, exits, headline, reasons
+from .seconds import timed_batches, why_seconds_differ
+from .statements import exit_speeds, exits, floor_images, headline, reasons, reference_said
 from .switches import SwitchRange, suggested_switches
 from .template import render
 from .wording import change_text, counted, listed, number, percent, record_text, speed_up_text, spread_text
@@ -100,6 +101,9 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         command=run_command(report.environment, report.runtime_params),
         git=report.git,
         record=record,
+        reference=reference_said(record),
+        floor_images=floor_images(findings),
+        why_seconds_differ=why_seconds_differ(timed_batches(findings, report.timings["by_batch"]), findings),
         claims=_claims(findings, data, suggested),
         networks=[_network_row(name, network, data) for name, network in data.networks.items()],
         training_commands=_training_commands(data),

@@ -15,9 +15,9 @@ from ..images.pack import ImagePack
 class ReportData:
     """All of it but what the figures make of it.
 
-    extractor: name, sha256, what it learns and held_out_accuracy; training_curves: by network; sample_grids:
-    (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of the command line, flat; git:
-    commit and dirty; versions: by package.
+    extractor: name, sha256, what it learns and held_out_accuracy; timings: seconds by plan and batch; training_curves:
+    by network; sample_grids: (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of
+    the command line, flat; git: commit and dirty; versions: by package.
     """
 
     parameters: Parameters
@@ -28,6 +28,7 @@ class ReportData:
     similarity_curves: pd.DataFrame
     trials: pd.DataFrame
     sample_grids: Mapping[str, Tensor]
+    timings: Mapping[str, Any]
     training_curves: Mapping[str, Mapping[str, Any]]
     train: ImagePack
     held_out: ImagePack

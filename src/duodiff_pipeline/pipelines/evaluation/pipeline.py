@@ -1,6 +1,7 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import make_records, measure_plans, plan_evaluation, summarise_timings
+from .nodes import measure_plans, plan_evaluation, summarise_timings, time_batches
+from .records import make_records
 
 
 def create_pipeline(backbones: list[str]) -> Pipeline:
@@ -36,6 +37,27 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
                 {"evaluated": "evaluated_plans", "blocks": "seed_blocks", "settings": "params:evaluation", **meter},
                 "records",
             ),
-            Node(summarise_timings, {"evaluated": "evaluated_plans", "seconds": "block_seconds", **seconds}, "timings"),
+            Node(
+                time_batches,
+                {
+                    "evaluated": "evaluated_plans",
+                    "hardware": "params:hardware",
+                    "held_out": "held_out_images",
+                    "work_folder": "work_folder",
+                    **settings,
+                    **networks,
+                },
+                "batch_seconds",
+            ),
+            Node(
+                summarise_timings,
+                {
+                    "evaluated": "evaluated_plans",
+                    "seconds": "block_seconds",
+                    "batches": "batch_seconds",
+                    **seconds,
+                },
+                "timings",
+            ),
         ]
     )

@@ -8,7 +8,15 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
     exits = {"change_points": "change_points", "exit_table": "exit_table", "extractor": "extractor_accuracy"}
     images = {"train": "train_images", "held_out": "held_out_images", "sample_grids": "sample_grids"}
     curves = {f"{name}_curve": f"{name}.training_curve" for name in (*backbones, "early_exits")}
-    same_name = ("candidate_edges", "similarity_curves", "trials", "environment", "runtime_params", "parameters")
+    same_name = (
+        "candidate_edges",
+        "similarity_curves",
+        "trials",
+        "timings",
+        "environment",
+        "runtime_params",
+        "parameters",
+    )
     return Pipeline(
         [
             Node(weigh_measurements, ["records", "evaluated_plans", "seed_blocks", "timings", "floor"], "findings"),

@@ -13,7 +13,7 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
 from ...images.pack import ImagePack
-from ...metrics.classifier import FeatureClassifier
+from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.controls import plan_name, reversed_order, throughout
 from ...networks.files import StoredNetwork
@@ -39,9 +39,9 @@ TOLD_EVERY_SECONDS = 60
 def measure_curves(
     settings: SwitchCurves,
     evaluation: Evaluation,
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    train: ImagePack,
+    held_out: ImagePack,
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
@@ -56,7 +56,7 @@ def measure_curves(
     """
     bank = NetworkBank(networks)
     device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, train, evaluation.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
     parameters = {
         "n_images": meter.n_images,
         "noise": noise.model_dump(),

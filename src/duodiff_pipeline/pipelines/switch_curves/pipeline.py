@@ -22,7 +22,7 @@ def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Se
                     "settings": "params:switch_curves",
                     **settings,
                     **{name: name for name in same_name},
-                    "train": "train_images",
+                    "held_out": "held_out_images",
                     **{name: f"{stored}.network" for name, stored in names.items()},
                 },
                 "switch_curves",

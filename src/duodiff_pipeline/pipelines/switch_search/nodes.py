@@ -10,7 +10,7 @@ from ... import tracking
 from ...config import HardwareSettings, Noise, Sampling, SwitchSearch
 from ...diffusion.starts import SharedStarts
 from ...images.pack import ImagePack
-from ...metrics.classifier import FeatureClassifier
+from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
@@ -22,9 +22,9 @@ CODE = ["config/search.py", "diffusion", "metrics", "networks", "search", "pipel
 
 def search_switch(
     candidate_edges: list[dict[str, Any]],
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    train: ImagePack,
+    held_out: ImagePack,
     settings: SwitchSearch,
     noise: Noise,
     sampling: Sampling,
@@ -50,9 +50,10 @@ def search_switch(
     serve = settings.backbones
     space = SearchSpace(settings.solvers, settings.steps, serve, candidates, schedule, settings.history, lowest)
     device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
     parameters = {
         **settings.model_dump(mode="json", exclude={"n_trials"}),  # so that a study can be extended
+        "images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
         "hardware": hardware.model_dump(),
