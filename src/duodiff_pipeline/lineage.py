@@ -59,12 +59,20 @@ class Lineage:
             },
             **(
                 {}
-                if p.backbones[backbone].file
+                if p.backbones[backbone].file or p.backbones[backbone].from_checkpoint
                 else {"training.predicts": (architecture["predicts"], p.training.predicts)}
+            ),
+            "training.label_dropout": (
+                _label_dropout(bool(architecture.get("num_classes")), architecture.get("null_class", False)),
+                _label_dropout(p.training.label_dropout is not None, bool(p.training.label_dropout)),
             ),
             "noise.kind": (architecture["noise"]["kind"], p.noise.kind),
             "noise.timesteps": (architecture["noise"]["timesteps"], p.noise.timesteps),
         }
+
+
+def _label_dropout(conditional: bool, null_class: bool) -> str:
+    return ("above 0" if null_class else "0") if conditional else "null"
 
 
 def _made_from(name: str, data: Any) -> dict[str, str]:
@@ -78,5 +86,6 @@ def _made_from(name: str, data: Any) -> dict[str, str]:
             return {"held-out images": data.data_sha256, "feature extractors": data.extractor_sha256}
         case StoredNetwork(header=header):
             channels, size = header.architecture["channels"], header.architecture["image_size"]
-            return {"training images": header.data_sha256, "image shapes": str((channels, size, size))}
+            known = {"training images": header.data_sha256} if header.data_sha256 else {}
+            return {**known, "image shapes": str((channels, size, size))}
     return {}

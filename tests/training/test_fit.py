@@ -107,7 +107,7 @@ def make_exit_training(make_uvit, make_exits, noise):
 @pytest.fixture
 def run(tmp_path):
     def run(training, folder="work", every=5, precision="32-true", observer=None, draw=None) -> Fitted:
-        batches = StepBatches(IMAGES, 1000, 4, training.optimisation.steps, seed=3)
+        batches = StepBatches(IMAGES, (0, 1000), 4, training.optimisation.steps, seed=3)
         hardware = Hardware("cpu", 1, precision)
         return fit(training, batches, hardware, tmp_path / folder, every, observer or Observer(), 6, draw)
 

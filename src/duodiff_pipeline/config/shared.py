@@ -1,6 +1,7 @@
 """Sections that most nodes read: noise, hardware, sampling; and a solver as parameters name it."""
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +9,7 @@ from ..diffusion.noise import NoiseKind, NoiseSchedule
 from ..diffusion.solvers import Solver, SolverName
 from .settings import Settings
 
+GuidanceScale = Annotated[float, Field(ge=0)]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -41,6 +43,16 @@ class Sampling(Settings):
     """How images are generated everywhere."""
 
     micro_batch_images: int = Field(ge=1, description="images sampled at once, part of every record")
+    guidance: GuidanceScale | dict[str, GuidanceScale] = Field(
+        description="s of classifier-free guidance, eps_null + s (eps_label - eps_null), in all stages, or by the "
+        "backbone that serves (1 for who is not named); 1 is the label alone, 0 no label, anything else costs twice"
+    )
+
+    def guidance_by(self, backbones: Iterable[str]) -> dict[str, float]:
+        """s of every backbone."""
+        if isinstance(self.guidance, dict):
+            return {name: self.guidance.get(name, 1.0) for name in backbones}
+        return dict.fromkeys(backbones, self.guidance)
 
 
 class SolverSettings(Settings):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .denoiser import Denoiser
+from .denoiser import Denoiser, classes_of
 from .noise import NoiseSchedule
 from .random import image_noise
 from .solvers import Solver
@@ -60,7 +60,8 @@ def sample(
     """Generate the images with the given indices (a range of step 1).
 
     Image i always stands in the same, always full micro-batch i // micro_batch_images: images are bit-identical for
-    any range that holds them and for any sharding, adaptive denoisers included.
+    any range that holds them and for any sharding, adaptive denoisers included. A class-conditional denoiser gets the
+    labels of `image_labels`.
 
     Raises InputError where the range is empty or strided.
     """
@@ -85,6 +86,11 @@ def sample(
     return Samples(torch.cat([piece.images for piece in pieces])[kept], trace)
 
 
+def image_labels(image_indices: range, classes: int) -> Tensor:
+    """(N,) int64: image i has label i mod C, so that any run of images is spread over the classes evenly."""
+    return torch.tensor(image_indices) % classes
+
+
 def _sample_micro_batch(
     denoiser: Denoiser,
     solver: Solver,
@@ -95,12 +101,14 @@ def _sample_micro_batch(
     device: torch.device | str,
 ) -> Samples:
     run = solver.start(noise)
+    classes = classes_of(denoiser)
+    labels = image_labels(indices, classes).to(device) if classes else None
     x = image_noise(seed, indices, shape_chw, 0).to(device)
     predictions, seconds = [], []
     for i, timestep in enumerate(run.grid):
         step_noise = image_noise(seed, indices, shape_chw, i + 1).to(device) if run.stochastic else None
         started = _clock(device)
-        prediction = denoiser.predict(x, timestep)
+        prediction = denoiser.predict(x, timestep, labels)
         x = run.step(prediction.eps, i, x, step_noise, prediction.stage)
         seconds.append(_clock(device) - started)
         predictions.append(prediction)

@@ -50,6 +50,7 @@ def plan_evaluation(
     search: SwitchSearch,
     early_exit: EarlyExit,
     noise: Noise,
+    sampling: Sampling,
     **stored: Any,
 ) -> list[dict[str, Any]]:
     """What will be evaluated, at which price.
@@ -57,10 +58,10 @@ def plan_evaluation(
     stored: `network_<name>` and `curve_<name>` of all backbones and of `early_exits`.
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
-    bank = _bank(networks, early_exit)
+    bank = _bank(networks, early_exit, sampling)
     patience = early_exit.exit_patience
     plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience)
-    return [_described(evaluated, networks, curves) for evaluated in plans]
+    return [_described(evaluated, bank, networks, curves) for evaluated in plans]
 
 
 def measure_plans(
@@ -82,7 +83,7 @@ def measure_plans(
     The plans take turns within a block, so that a machine that slows down slows all of them.
     """
     networks = _by_name(stored, "network_")
-    bank = _bank(networks, early_exit)
+    bank = _bank(networks, early_exit, sampling)
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
     parameters = {
@@ -181,6 +182,7 @@ def make_records(
             gmacs=float(own["gmacs"].mean()),
             micro_batch_images=sampling.micro_batch_images,
             weights=described["weights"],
+            guidance=described["guidance"],
             seeds=settings.seeds,
         )
         records.append(record.model_dump(mode="json"))
@@ -220,9 +222,9 @@ def _by_name(stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
 
 
-def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit) -> NetworkBank:
+def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit, sampling: Sampling) -> NetworkBank:
     backbones = {name: network for name, network in networks.items() if name != EXITS}
-    return NetworkBank(backbones, networks[EXITS], early_exit.backbone)
+    return NetworkBank(backbones, networks[EXITS], early_exit.backbone, sampling.guidance_by(backbones))
 
 
 def _served_by(plan: SamplingPlan) -> list[str]:
@@ -249,9 +251,9 @@ def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
 
 
 def _described(
-    evaluated: EvaluatedPlan, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
+    evaluated: EvaluatedPlan, bank: NetworkBank, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The plan, and beside what makes it: nfe, switches, runs, weights, and its price."""
+    """The plan, and beside what makes it: nfe, switches, runs, weights, guidance, and its price."""
     plan = evaluated.plan
     served_by = _served_by(plan)
     return {
@@ -263,6 +265,7 @@ def _described(
         "k": plan.switch,
         "switches": plan.switches,
         "weights": networks[served_by[0]].header.weights,
+        "guidance": bank.guidance_of(plan),
         "resident_parameters": sum(networks[name].parameters for name in _resident(served_by, networks)),
         "training_gmacs": sum(curves[name]["training_gmacs"] for name in served_by),
     }

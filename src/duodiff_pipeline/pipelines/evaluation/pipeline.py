@@ -16,7 +16,14 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
         [
             Node(
                 plan_evaluation,
-                {"chosen": "chosen_schedules", "search": "params:switch_search", **settings, **networks, **curves},
+                {
+                    "chosen": "chosen_schedules",
+                    "search": "params:switch_search",
+                    "sampling": "params:sampling",
+                    **settings,
+                    **networks,
+                    **curves,
+                },
                 "evaluated_plans",
             ),
             Node(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,15 +46,19 @@ def measure_curves(
     sampling: Sampling,
     hardware: HardwareSettings,
     work_folder: Path,
+    backbones: Mapping[str, str] | None = None,
     **networks: StoredNetwork,
 ) -> pd.DataFrame:
     """One row a plan and seed block of the evaluation.
 
     networks: shallow, deep, middle where there is a control of middle depth, and those trained for the first stage by
-    their own names. Columns: plan, role (a value of `ROLES`, or the name of who serves the first stage), solver, steps,
-    k (missing where one network serves all), gmacs an image, seed, fid, measured_with.
+    their own names; backbones: what each is called in the parameters, where that is another name. Columns: plan, role
+    (a value of `ROLES`, or the name of who serves the first stage), solver, steps, k (missing where one network serves
+    all), gmacs an image, seed, fid, measured_with.
     """
-    bank = NetworkBank(networks)
+    called = {name: (backbones or {}).get(name, name) for name in networks}
+    scale = sampling.guidance_by(called.values())
+    bank = NetworkBank(networks, guidance={name: scale[backbone] for name, backbone in called.items()})
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, train, evaluation.images, noise, sampling, device)
     parameters = {
