@@ -155,8 +155,8 @@ MISTAKES = {
     ),
     "curves of other networks": after(
         "--pipelines reporting",
-        "switch_curves was measured with other networks, another reference or another number of images than the "
-        "records: run the pipeline switch_curves again",
+        "switch_curves was measured with other networks or guidance, another reference or another number of images "
+        "than the records: run the pipeline switch_curves again",
         bad.curves_of_other_networks,
     ),
     "zero trials": before(

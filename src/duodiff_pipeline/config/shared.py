@@ -1,15 +1,15 @@
 """Sections that most nodes read: noise, hardware, sampling; and a solver as parameters name it."""
 
+import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..diffusion.noise import NoiseKind, NoiseSchedule
 from ..diffusion.solvers import Solver, SolverName
 from .settings import Settings
 
-GuidanceScale = Annotated[float, Field(ge=0)]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -43,10 +43,18 @@ class Sampling(Settings):
     """How images are generated everywhere."""
 
     micro_batch_images: int = Field(ge=1, description="images sampled at once, part of every record")
-    guidance: GuidanceScale | dict[str, GuidanceScale] = Field(
+    guidance: float | dict[str, float] = Field(
         description="s of classifier-free guidance, eps_null + s (eps_label - eps_null), in all stages, or by the "
         "backbone that serves (1 for who is not named); 1 is the label alone, 0 no label, anything else costs twice"
     )
+
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _are_scales(cls, guidance: Any) -> Any:
+        for scale in guidance.values() if isinstance(guidance, dict) else [guidance]:
+            if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
+                raise ValueError(f"a scale is a number from 0 on, for all backbones or by name, not {scale!r}")
+        return guidance
 
     def guidance_by(self, backbones: Iterable[str]) -> dict[str, float]:
         """s of every backbone."""

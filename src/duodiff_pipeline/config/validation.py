@@ -1,5 +1,6 @@
 """From what the YAML files say to the typed tree, or one line about what is wrong."""
 
+from types import UnionType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -40,8 +41,7 @@ def _validated(kind: type[Tree], raw: dict[str, Any], name: str) -> Tree:
 def _keys_beside(model: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed in the section of `model` that holds the key at `location`."""
     for part in location[:-1]:
-        annotation = (
-            model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
-        )
-        model = annotation
+        model = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else model.__args__[1]
+        if isinstance(model, UnionType):  # a section that may be null
+            model, _ = model.__args__
     return sorted(model.model_fields)

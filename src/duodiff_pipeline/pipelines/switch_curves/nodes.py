@@ -58,7 +58,8 @@ def measure_curves(
     """
     called = {name: (backbones or {}).get(name, name) for name in networks}
     scale = sampling.guidance_by(called.values())
-    bank = NetworkBank(networks, guidance={name: scale[backbone] for name, backbone in called.items()})
+    guidance = {name: scale[backbone] for name, backbone in called.items()}
+    bank = NetworkBank(networks, guidance=guidance)
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, train, evaluation.images, noise, sampling, device)
     parameters = {
@@ -97,7 +98,7 @@ def measure_curves(
             told, left = now, (now - started) / done * (sum(to_do.values()) - done)
             logger.info("%d of %d measured, about %.0f s left", len(rows), len(wanted), left)
     identities = {name: network.sha256 for name, network in networks.items()}
-    identity = measured_with(identities, reference.sha256, meter.n_images)
+    identity = measured_with(identities, reference.sha256, meter.n_images, guidance)
     return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)
 
 
