@@ -98,7 +98,8 @@ MISTAKES = {
     ),
     "mistyped key of a backbone": before(
         "",
-        "parameters: backbones.deep.widht: unknown parameter; here stand depth, heads, patch, steps, width",
+        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, from_checkpoint, heads, patch, "
+        "stage, steps, width",
         bad.replaced("deep: {width", "deep: {widht"),
     ),
     "unknown global": before(
@@ -408,12 +409,23 @@ MISTAKES = {
     ),
     "network of a narrower range": after(
         "--pipelines evaluation",
-        "shallow was trained for timesteps [50, 100), but the schedule uses it at 24",
+        "shallow.network was trained with the first timestep of backbones.shallow 50, but it is 0 now: train it again",
         bad.header_changed("shallow", timestep_range=(50, 100)),
     ),
     "noise changed after the training": after(
         "--pipelines early_exit --params noise.kind=linear",
         "deep.network was trained with noise.kind cosine, but it is linear now: train it again",
+    ),
+    "labels wanted after the training": after(
+        "--pipelines loss_gap --params training.label_dropout=0.1",
+        "shallow.network was trained with training.label_dropout null, but it is above 0 now: train it again",
+    ),
+    "official checkpoint that would execute code": after(
+        "--pipelines training --params backbones.deep.from_checkpoint.path=nnet.pth,"
+        "backbones.deep.from_checkpoint.steps=1,backbones.deep.from_checkpoint.batch_images=1",
+        "backbones.deep.from_checkpoint: nnet.pth is damaged or holds posix.mkdir, which is not loaded: "
+        "a checkpoint may hold tensors, plain values and argparse.Namespace",
+        bad.executing_official_checkpoint,
     ),
     "network of another version": after(
         "--pipelines switch_search",

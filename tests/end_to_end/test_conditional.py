@@ -56,14 +56,6 @@ def test_curves_count_the_cost_of_guidance_too(conditional: Project) -> None:
     assert alone["shallow"] == pytest.approx(3 * network(conditional, "shallow").module.macs / 1e9)
 
 
-def test_networks_of_an_unconditional_run_are_not_used_for_a_conditional_one(conditional: Project) -> None:
-    result = conditional.kedro("run", "--env", "test", "--pipelines", "loss_gap")
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == (
-        "Error: shallow.network was trained with training.label_dropout above 0, but it is null now: train it again"
-    )
-
-
 def test_a_network_leaves_in_two_layouts_and_comes_back_bit_for_bit(conditional: Project, tmp_path: Path) -> None:
     shutil.copytree(conditional.root, tmp_path / "project")
     project, before = Project(tmp_path / "project"), network(conditional, "deep")
@@ -81,10 +73,3 @@ def test_a_network_leaves_in_two_layouts_and_comes_back_bit_for_bit(conditional:
     assert after.header.training["from_checkpoint"]["file"] == "deep.pth"
     assert after.header.data_sha256 is None
     assert after.header.training["from_checkpoint"]["sha256"] in result.stderr
-
-
-def test_what_cannot_be_exported_leaves_nothing(conditional: Project) -> None:
-    result = conditional.kedro("export", "--env", "test", "early_exits", "refused")
-    assert result.returncode == 1
-    assert result.stderr == "Error: a network of kind early_exits is no backbone, and has no other layout\n"
-    assert not (conditional.root / "refused").exists()

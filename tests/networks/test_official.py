@@ -259,14 +259,20 @@ def test_tokens_that_make_no_square_are_refused(tmp_path):
         ([1, 2], "holds no state dict, neither bare nor as model_state_dict"),
         ({"model_state_dict": {"weight": 3}}, "holds no state dict"),
         ({"epoch": 3, "state": {}}, "holds no state dict"),
+        ({}, "holds no state dict"),
+        ({0: torch.zeros(3)}, "holds no state dict"),
+        (official_state() | {"patch_embed.proj.weight": torch.zeros(32, 3, 0, 0)}, "there is no patch_embed.proj.wei"),
+        (official_state() | {"label_emb.weight": torch.zeros(())}, "it has label_emb.weight () besides"),
     ],
 )
 def test_what_is_no_network_is_refused(tmp_path, content, words):
     assert_refused(saved(tmp_path / "nnet.pth", content), words)
 
 
-def test_heads_that_do_not_divide_the_width_are_refused(tmp_path):
-    assert_refused(saved(tmp_path / "nnet.pth", official_state()), "heads 5 does not divide the width 32", heads=5)
+@pytest.mark.parametrize("heads", [0, 5])
+def test_heads_that_do_not_divide_the_width_are_refused(tmp_path, heads):
+    path = saved(tmp_path / "nnet.pth", official_state())
+    assert_refused(path, f"heads {heads} does not divide the width 32", heads=heads)
 
 
 @pytest.mark.parametrize("odd", [torch.full((32,), torch.nan), torch.zeros(32, dtype=torch.int64)])
@@ -285,6 +291,22 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert_refused(path)
+
+
+def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path):
+    state = official_state(width=8, pairs=0)
+    path = saved(tmp_path / "nnet.pth", state)
+    content = path.read_bytes()
+    unchanged = 0
+    for position in range(0, len(content), len(content) // 25):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
+        try:
+            found = import_checkpoint(path, HEADS).state_dict()
+        except InputError:
+            continue
+        assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+        unchanged += 1
+    assert unchanged < 10
 
 
 @pytest.mark.parametrize("classes", [0, 5])
@@ -350,3 +372,13 @@ def test_an_imported_network_is_stored_as_any_other(make_stored, tmp_path):
     stored.save(tmp_path / "deep.safetensors")
     loaded = StoredNetwork.load(tmp_path / "deep.safetensors")
     assert (loaded.header, loaded.sha256) == (stored.header, stored.sha256)
+
+
+def test_a_diffusers_folder_whose_weights_changed_is_refused(make_uvit, make_stored, tmp_path):
+    export_diffusers(make_stored(make_uvit()), tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="does not have the sha256 that it states"):
+        import_diffusers(tmp_path)

@@ -20,9 +20,7 @@ def train() -> ImagePack:
 
 def backbone(path, **changes) -> Backbone:
     taken = {"path": str(path), "steps": 1000, "batch_images": 128, **changes}
-    return Backbone(
-        **{"patch": 4, "width": 16, "depth": 3, "heads": 2, "steps": 5, "from_checkpoint": taken, **changes}
-    )
+    return Backbone(patch=4, width=16, depth=3, heads=2, steps=5, from_checkpoint=taken)
 
 
 @pytest.fixture

@@ -93,14 +93,16 @@ class Checkpoint:
         content = _unpickled(path)
         wrapped = isinstance(content, dict) and _WRAPPED_AS in content
         state = content[_WRAPPED_AS] if wrapped else content
-        if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        kinds = [(type(name), isinstance(t, Tensor)) for name, t in state.items()] if isinstance(state, dict) else []
+        if set(kinds) != {(str, True)}:
             raise InputError(f"{path} holds no state dict, neither bare nor as {_WRAPPED_AS}")
         return cls(path, found, state, "raw" if wrapped else "ema")
 
     @property
     def num_classes(self) -> int:
         """Label embeddings."""
-        return len(self.state.get("label_emb.weight", ()))
+        embeddings = self.state.get("label_emb.weight")
+        return len(embeddings) if embeddings is not None and embeddings.dim() == 2 else 0
 
     def network(
         self,
@@ -112,7 +114,7 @@ class Checkpoint:
     ) -> UViT:
         """See `import_checkpoint`."""
         shapes = {name: tuple(tensor.shape) for name, tensor in self.state.items()}
-        lacking = [name for name, dimensions in _TELLING.items() if len(shapes.get(name, ())) != dimensions]
+        lacking = [name for name, dimensions in _TELLING.items() if sum(map(bool, shapes.get(name, ()))) != dimensions]
         if lacking:
             raise InputError(f"{self.path} holds no U-ViT: there is no {', '.join(lacking)}, but {_listed(shapes)}")
         extra_tokens = 2 if self.num_classes else 1
@@ -155,6 +157,8 @@ def _unpickled(path: Path) -> Any:
     """Tensors, plain values and argparse.Namespace; raises InputError, naming the first other type, for all else."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
+            if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):  # torch checks no sums
+                raise InputError(f"{path} is damaged, at {damaged}")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -162,7 +166,9 @@ def _unpickled(path: Path) -> Any:
         raise InputError(
             f"{path} is damaged or holds {what}: a checkpoint may hold tensors, plain values and argparse.Namespace"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:  # what a damaged file comes to depends on where it is damaged
         raise InputError(f"{path} is damaged or no checkpoint of PyTorch") from error
 
 
@@ -174,23 +180,18 @@ def _listed(shapes: Shapes) -> str:
 def _differences(found: Shapes, expected: Shapes) -> str:
     lacking = {name: shape for name, shape in expected.items() if name not in found}
     unknown = {name: shape for name, shape in found.items() if name not in expected}
-    other = [
-        f"{name} {found[name]} instead of {shape}"
-        for name, shape in expected.items()
-        if found.get(name, shape) != shape
-    ]
+    others = [name for name, shape in expected.items() if found.get(name, shape) != shape]
+    other = {f"{name} {found[name]} instead of": expected[name] for name in others}
     parts = [
         f"it lacks {_listed(lacking)}" if lacking else "",
         f"it has {_listed(unknown)} besides" if unknown else "",
-        f"it has {', '.join(other[:_LISTED])}" + (f" and {len(other) - _LISTED} more" if len(other) > _LISTED else "")
-        if other
-        else "",
+        f"it has {_listed(other)}" if other else "",
     ]
     return "; ".join(part for part in parts if part)
 
 
 def export_official(stored: StoredNetwork, path: Path) -> None:
-    """Write a backbone as a bare state dict in the official layout, which U-ViT's and DuoDiff's code loads.
+    """Write a backbone as a bare state dict in the official layout, as U-ViT's are published.
 
     It tells nothing but the weights: heads, `timestep_scale`, what it predicts and the noise schedule are for who loads
     it to know. Raises InputError for early exits, and for a network of one stage, which a checkpoint cannot tell.
@@ -207,12 +208,12 @@ def export_diffusers(stored: StoredNetwork, folder: Path) -> None:
 
     What can load it: `import_diffusers`, and by hand whatever reads safetensors, since the tensors have the official
     names. Diffusers itself has no class for this architecture, so its `from_pretrained` cannot.
-    config.json: `_class_name` UViT; the fields of `UViTConfig`, all that `forward` depends on; and `header`, the rest
-    of `NetworkHeader`. Raises InputError for early exits.
+    config.json: `_class_name` UViT; the fields of `UViTConfig`, all that `forward` depends on; `header`, the rest of
+    `NetworkHeader`; and `sha256`, `StoredNetwork`'s. Raises InputError for early exits.
     """
     network = _backbone(stored)
     header = asdict(stored.header)
-    config = {"_class_name": "UViT", **header.pop("architecture"), "header": header}
+    config = {"_class_name": "UViT", **header.pop("architecture"), "header": header, "sha256": stored.sha256}
     with whole_file(folder / WEIGHTS) as beside:
         save_file(_tensors(network), beside, {"format": "pt"})
     with whole_file(folder / CONFIG) as beside:
@@ -224,13 +225,16 @@ def import_diffusers(folder: Path) -> StoredNetwork:
     path = folder / CONFIG
     try:
         architecture = json.loads(path.read_text())
-        header = architecture.pop("header")
+        header, sha256 = architecture.pop("header"), architecture.pop("sha256")
         del architecture["_class_name"]
         path = folder / WEIGHTS
         state = load_file(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise InputError(f"{path} is missing, damaged or not what is exported here") from error
-    return StoredNetwork.put_together(path, {**header, "architecture": architecture}, state)
+    stored = StoredNetwork.put_together(path, {**header, "architecture": architecture}, state)
+    if stored.sha256 != sha256:
+        raise InputError(f"{folder} is damaged, its content does not have the sha256 that it states")
+    return stored
 
 
 def _backbone(stored: StoredNetwork) -> UViT:

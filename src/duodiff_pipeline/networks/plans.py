@@ -124,12 +124,10 @@ class NetworkBank:
         return self.guidance.get(name, 1.0)
 
     def _guided(self, denoiser: Denoiser, name: str) -> Denoiser:
-        null_label = self.network(name).config.null_label
-        return (
-            denoiser
-            if null_label is None or self._scale(name) == 1
-            else GuidedDenoiser(denoiser, null_label, self._scale(name))
-        )
+        null_label, scale = self.network(name).config.null_label, self._scale(name)
+        if null_label is None or scale == 1:
+            return denoiser
+        return GuidedDenoiser(denoiser, null_label, scale)
 
     def network(self, name: str) -> UViT:
         """Raises InputError where no backbone has that name."""

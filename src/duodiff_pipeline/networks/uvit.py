@@ -54,7 +54,7 @@ class UViTConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
             raise InputError(f"patch {self.patch} does not divide the image size {self.image_size}")
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise InputError(f"heads {self.heads} does not divide the width {self.width}")
         if self.depth % 2 == 0:
             raise InputError(f"depth {self.depth} is even: a U-ViT has as many out blocks as in blocks and one between")
