@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run fashion fashion-train compare sweep test lint test-slow exit-speed stage-speed metric-speed mlflow dvc dvc-yaml lock clean
+.PHONY: help run fashion fashion-train compare sweep export test lint test-slow exit-speed stage-speed metric-speed mlflow dvc dvc-yaml lock clean
 
 SHELL := bash
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 ENV ?= local
+NETWORK ?= deep
+FOLDER ?= exported
 RUNS ?= latest~1 latest
 # what follows the trained networks, but for every switch of the curves, which takes hours
 FASHION := data_preparation,exit_statistics,timestep_clustering,loss_gap,switch_search,evaluation,reporting
@@ -34,6 +36,9 @@ compare: $(VENV)/.installed ## tracked runs side by side in one page: RUNS="late
 
 sweep: $(VENV)/.installed ## the experiment for every combination of values: GRID="backbones.shallow.depth=1,3,5"
 	@$(BIN)/kedro sweep --env $(ENV) $(GRID)
+
+export: $(VENV)/.installed ## a trained network for other programs: NETWORK=deep FOLDER=exported; ENV=... as above
+	@$(BIN)/kedro export --env $(ENV) $(NETWORK) $(FOLDER)
 
 test: lint $(VENV)/.installed ## lint, types, import contracts and the fast tests
 	@$(BIN)/pytest -n 2 --dist loadfile

@@ -39,7 +39,7 @@ class Lineage:
             return {}
         of = name.removesuffix(".network")
         backbone = self._parameters.backbones.get(of)
-        stage = backbone.stage if backbone and not backbone.file else None
+        stage = backbone.stage if backbone and not backbone.taken_from else None
         taught = {f"weights of {stage.teacher}": str(data.header.teacher_sha256)} if stage and stage.teacher else {}
         return {f"weights of {of}": data.sha256, **taught}
 
@@ -78,12 +78,20 @@ class Lineage:
             },
             **(
                 {}
-                if p.backbones[backbone].file
+                if p.backbones[backbone].taken_from
                 else {"training.predicts": (architecture["predicts"], p.training.predicts)}
+            ),
+            "training.label_dropout": (
+                _label_dropout(bool(architecture.get("num_classes")), architecture.get("null_class", False)),
+                _label_dropout(p.training.label_dropout is not None, bool(p.training.label_dropout)),
             ),
             "noise.kind": (architecture["noise"]["kind"], p.noise.kind),
             "noise.timesteps": (architecture["noise"]["timesteps"], p.noise.timesteps),
         }
+
+
+def _label_dropout(conditional: bool, null_class: bool) -> str:
+    return ("above 0" if null_class else "0") if conditional else "null"
 
 
 def _made_from(name: str, data: Any) -> dict[str, str]:
@@ -98,5 +106,6 @@ def _made_from(name: str, data: Any) -> dict[str, str]:
             return {of: data.data_sha256, "feature extractors": data.extractor_sha256}
         case StoredNetwork(header=header):
             channels, size = header.architecture["channels"], header.architecture["image_size"]
-            return {"training images": header.data_sha256, "image shapes": str((channels, size, size))}
+            known = {"training images": header.data_sha256} if header.data_sha256 else {}
+            return {**known, "image shapes": str((channels, size, size))}
     return {}

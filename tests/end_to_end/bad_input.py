@@ -207,6 +207,10 @@ def executing_network(project: Path) -> None:
     torch.save({"state_dict": _Payload()}, project / MODELS / "deep.safetensors")
 
 
+def executing_official_checkpoint(project: Path) -> None:
+    torch.save({"model_state_dict": {}, "args": _Payload()}, project / "nnet.pth")
+
+
 def checkpoint(damage: Callable[[Path], object]) -> Break:
     """The training of the deep network stands at a checkpoint that was damaged."""
 

@@ -100,8 +100,8 @@ MISTAKES = {
     ),
     "mistyped key of a backbone": before(
         "",
-        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, patch, stage, "
-        "steps, width",
+        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, from_checkpoint, heads, patch, "
+        "stage, steps, width",
         bad.replaced("deep: {width", "deep: {widht"),
     ),
     "unknown global": before(
@@ -158,8 +158,8 @@ MISTAKES = {
     ),
     "curves of other networks": after(
         "--pipelines reporting",
-        "switch_curves was measured with other networks, another reference or another number of images than the "
-        "records: run the pipeline switch_curves again",
+        "switch_curves was measured with other networks or guidance, another reference or another number of images "
+        "than the records: run the pipeline switch_curves again",
         bad.curves_of_other_networks,
     ),
     "zero trials": before(
@@ -452,6 +452,17 @@ MISTAKES = {
     "noise changed after the training": after(
         "--pipelines early_exit --params noise.kind=linear",
         "deep.network was trained with noise.kind cosine, but it is linear now: train it again",
+    ),
+    "labels wanted after the training": after(
+        "--pipelines loss_gap --params training.label_dropout=0.1",
+        "shallow.network was trained with training.label_dropout null, but it is above 0 now: train it again",
+    ),
+    "official checkpoint that would execute code": after(
+        "--pipelines training --params backbones.deep.from_checkpoint.path=nnet.pth,"
+        "backbones.deep.from_checkpoint.steps=1,backbones.deep.from_checkpoint.batch_images=1",
+        "backbones.deep.from_checkpoint: nnet.pth is damaged or holds posix.mkdir, which is not loaded: "
+        "a checkpoint may hold tensors, plain values and argparse.Namespace",
+        bad.executing_official_checkpoint,
     ),
     "network of another version": after(
         "--pipelines switch_search",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.networks.early_exit import EarlyExits, tokens_before_blocks
 from duodiff_pipeline.networks.shared_exits import SharedExits
 from duodiff_pipeline.training.batches import Batch
@@ -134,3 +135,31 @@ def test_exits_learn(make_uvit, noise, batch, variant, probe):
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
     assert not any(p.requires_grad for p in network.parameters())
+
+
+LABELS = torch.tensor([0, 1, 4, 2, 4])
+
+
+@pytest.mark.parametrize("kind", ["backbone", "student", "early exits", "shared exits"])
+def test_labels_reach_every_network_that_is_trained(make_uvit, make_exits, make_shared_exits, noise, batch, kind):
+    network, teacher = (make_uvit(i, num_classes=5, null_class=True) for i in (1, 2))
+    module = {
+        "backbone": lambda: NoisePrediction(network, noise, optimisation(None)),
+        "student": lambda: NoisePrediction(network, noise, optimisation(None), teacher),
+        "early exits": lambda: EarlyExitTraining(make_exits(network), network, noise, optimisation(None)),
+        "shared exits": lambda: SharedExitTraining(make_shared_exits(network), noise, optimisation(None)),
+    }[kind]()
+    losses = {
+        float(module.training_step(batch._replace(labels=labels), 0)) for labels in (LABELS, LABELS.flip(0), LABELS * 0)
+    }
+    assert len(losses) == 3
+    with pytest.raises(InputError, match="labels are needed"):
+        module.training_step(batch, 0)
+
+
+def test_loss_of_a_conditional_backbone_is_its_error_given_the_labels(make_uvit, noise, batch):
+    network = make_uvit(num_classes=5, null_class=True)
+    error = network(noisy(batch, noise), TIMESTEPS, LABELS).double() - batch.eps.double()
+    module = NoisePrediction(network, noise, optimisation(None))
+    found = module.training_step(batch._replace(labels=LABELS), 0)
+    assert float(found) == pytest.approx(float(error.square().mean()), rel=1e-5)

@@ -62,6 +62,7 @@ class Parameters(Settings):
                 "switch_search.backbones"
             )
         self._require_stages(stages)
+        self._require_guidance()
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
@@ -87,6 +88,14 @@ class Parameters(Settings):
     def first_stage(self) -> list[str]:
         """The backbones that learn only the stage they serve first in."""
         return [name for name, backbone in self.backbones.items() if backbone.stage is not None]
+
+    def _require_guidance(self) -> None:
+        """Raises ValueError where guidance names no backbone, or needs a class for no label that is not trained."""
+        guidance = self.sampling.guidance
+        if isinstance(guidance, dict) and (unknown := sorted(guidance.keys() - self.backbones.keys())):
+            raise ValueError(f"sampling.guidance names {unknown[0]!r}, but the backbones are {sorted(self.backbones)}")
+        if set(self.sampling.guidance_by(self.backbones).values()) != {1} and not self.training.label_dropout:
+            raise ValueError("sampling.guidance other than 1 needs training.label_dropout above 0")
 
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""

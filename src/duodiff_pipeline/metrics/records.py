@@ -47,6 +47,11 @@ class MetricRecord(BaseModel):
     gmacs: FiniteFloat = Field(ge=0, description="1e9 multiply-accumulates an image, all evaluations together")
     micro_batch_images: Count = Field(description="images in each batch that the sampler runs")
     weights: Literal["raw", "ema"]
+    guidance: tuple[FiniteFloat, ...] | None = Field(
+        default=None,
+        description="scale of classifier-free guidance of every stage, where image i has label i mod C; None of "
+        "unconditional networks",
+    )
     seeds: tuple[int, ...] = Field(description="of the seed blocks, in their order")
     expected: FiniteFloat | None = Field(default=None, description="value by chance alone; None where there is none")
     warnings: tuple[str, ...] = Field(default=(), description="what a reader must know before trusting the value")

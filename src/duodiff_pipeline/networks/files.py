@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
@@ -41,10 +41,11 @@ def _config(architecture: dict[str, Any]) -> UViTConfig:
 @dataclass(frozen=True)
 class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
-    parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
-    the training pack; backbone_sha256: of the network that early exits were made for; teacher_sha256: of the one whose
-    predictions it learnt; step_macs: multiply-accumulates of a training step for one image, None where that is three
-    passes of the network alone; stored_as: precision of the weights in the file, which compute in float32 once loaded.
+    parameters, seed and hardware, or of which foreign checkpoint it is; step: optimiser steps made; weights: which of
+    raw and averaged ones; data_sha256: of the training pack, None where nobody knows; backbone_sha256: of the network
+    that early exits were made for; teacher_sha256: of the one whose predictions it learnt; step_macs:
+    multiply-accumulates of a training step for one image, None where that is three passes of the network alone;
+    stored_as: precision of the weights in the file, which compute in float32 once loaded.
     """
 
     kind: str
@@ -53,7 +54,7 @@ class NetworkHeader:
     training: dict[str, Any]
     step: int
     weights: Literal["raw", "ema"]
-    data_sha256: str
+    data_sha256: str | None
     backbone_sha256: str | None = None
     teacher_sha256: str | None = None
     step_macs: int | None = None
@@ -105,7 +106,11 @@ class StoredNetwork:
 
         Raises InputError, naming the file, where it is missing, damaged, or of another kind or architecture.
         """
-        raw, state = load_tensors(path, "network")
+        return cls.put_together(path, *load_tensors(path, "network"))
+
+    @classmethod
+    def put_together(cls, path: Path, raw: dict[str, Any], state: dict[str, Tensor]) -> "StoredNetwork":
+        """A header as JSON has it and tensors by name, both read from `path`; raises InputError as `load` does."""
         try:
             header = NetworkHeader(**{**raw, "timestep_range": tuple(raw["timestep_range"])})
             config = _config(header.architecture)

@@ -1,11 +1,12 @@
 """Sampling plans: a denoiser and a solver in names and numbers only, and how to make them of stored networks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Any
 
 from ..diffusion.denoiser import Denoiser
+from ..diffusion.guidance import GuidedDenoiser, evaluations_at
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.solvers import Solver
 from ..diffusion.stages import StageSchedule
@@ -82,21 +83,51 @@ def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> Sam
 class NetworkBank:
     """The stored backbones by name, and the early exits of one of them.
 
-    Raises InputError where backbones were trained on other images than one another, or the exits belong to another
-    network.
+    guidance: scale of classifier-free guidance by backbone, 1 where it is not named.
+
+    Raises InputError where backbones were trained on other images than one another or take labels of other classes, the
+    exits belong to another network, or guidance needs a null class that a backbone lacks. Foreign checkpoints, trained
+    on nobody knows which images, go with all.
     """
 
     backbones: Mapping[str, StoredNetwork]
     exits: StoredNetwork | None = None
     exits_of: str | None = None
+    guidance: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len({stored.header.data_sha256 for stored in self.backbones.values()}) > 1:
+        if len({stored.header.data_sha256 for stored in self.backbones.values()} - {None}) > 1:
             raise InputError(
                 f"the backbones {sorted(self.backbones)} were not trained on the same images: train them anew"
             )
         if self.exits is not None and self.exits.header.backbone_sha256 != self.backbones[self.exits_of or ""].sha256:
             raise InputError(f"the early exits do not belong to this {self.exits_of}: train them anew")
+        by_name = {name: self.network(name).classes for name in self.backbones}
+        if len(set(by_name.values())) > 1:
+            raise InputError(f"the backbones take labels of different numbers of classes: {by_name}")
+        for name in self.backbones:
+            if self._scale(name) != 1 and self.network(name).config.null_label is None:
+                raise InputError(
+                    f"guidance of {name} by {self._scale(name):g} needs a class for no label, but it has none"
+                )
+
+    @property
+    def classes(self) -> int:
+        """C, which all backbones have; 0 where they are unconditional."""
+        return next((self.network(name).classes for name in self.backbones), 0)
+
+    def guidance_of(self, plan: SamplingPlan) -> tuple[float, ...] | None:
+        """The scale of every stage of a plan; None where nothing is conditional."""
+        return tuple(self._scale(name) for name in plan.schedule.serves) if self.classes else None
+
+    def _scale(self, name: str) -> float:
+        return self.guidance.get(name, 1.0)
+
+    def _guided(self, denoiser: Denoiser, name: str) -> Denoiser:
+        null_label, scale = self.network(name).config.null_label, self._scale(name)
+        if null_label is None or scale == 1:
+            return denoiser
+        return GuidedDenoiser(denoiser, null_label, scale)
 
     def network(self, name: str) -> UViT:
         """Raises InputError where no backbone has that name."""
@@ -118,18 +149,25 @@ class NetworkBank:
                     f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}"
                 )
         if plan.exit_threshold is None:
-            return StagedDenoiser(schedule, {name: self.network(name) for name in schedule.serves})
+            return StagedDenoiser(schedule, {name: self._guided(self.network(name), name) for name in schedule.serves})
         (name,) = schedule.serves
         if self.exits is None or name != self.exits_of:
             raise InputError(f"{plan.name}: {name} has no early exits")
         assert isinstance(self.exits.module, EarlyExits | SharedExits)
-        return AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold, plan.exit_patience)
+        adaptive = AdaptiveDenoiser(self.network(name), self.exits.module, plan.exit_threshold, plan.exit_patience)
+        return self._guided(adaptive, name)
 
-    def served_by(self, plan: SamplingPlan) -> tuple[tuple[int, str], ...]:
-        """Of each evaluation, the stage, and the sha256 of the network that serves it."""
-        stages = (plan.schedule.stage(n) for n in plan.grid)
-        return tuple((stage, self.backbones[plan.schedule.serves[stage]].sha256) for stage in stages)
+    def macs(self, name: str) -> int:
+        """Multiply-accumulates of one evaluation of one image by a backbone, guidance included."""
+        return evaluations_at(self._scale(name)) * self.network(name).macs
+
+    def served_by(self, plan: SamplingPlan) -> tuple[tuple[int, str, float], ...]:
+        """Of each evaluation, the stage, the sha256 of the network that serves it, and the scale of its guidance."""
+        identities = [
+            (j, self.backbones[name].sha256, self._scale(name)) for j, name in enumerate(plan.schedule.serves)
+        ]
+        return tuple(identities[plan.schedule.stage(n)] for n in plan.grid)
 
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""
-        return sum(self.network(name).macs for name in plan.schedule.assignment(plan.grid)) / 1e9
+        return sum(self.macs(name) for name in plan.schedule.assignment(plan.grid)) / 1e9

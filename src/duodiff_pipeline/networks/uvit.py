@@ -27,13 +27,14 @@ class UViTConfig:
     """Architecture of a U-ViT.
 
     depth counts all blocks and is odd (the official "depth 12" is 13 here: 6 in, 1 mid, 6 out).
-    num_classes is 0 for an unconditional network. timestep_scale multiplies the timestep before it is
-    embedded: 1 for networks trained here, 0.001 for checkpoints trained on normalised time. predicts says what the last
-    layer puts out, the noise or the clean image; `forward` returns the noise either way, by `noise`, the schedule that
-    the network belongs to.
+    num_classes is the number of label embeddings, 0 for an unconditional network; with null_class, the last of them
+    stands for no label. timestep_scale multiplies the timestep before it is embedded: 1 for networks trained here,
+    0.001 for checkpoints trained on normalised time. predicts says what the last layer puts out, the noise or the clean
+    image; `forward` returns the noise either way, by `noise`, the schedule that the network belongs to. mlp_ratio is
+    the hidden width of an MLP over D; final_conv: whether a 3x3 convolution ends the network.
 
     Raises InputError where the patch does not divide the image, the heads do not divide the width,
-    or the depth is even.
+    the depth is even, or there is a null class but no other.
     """
 
     image_size: int
@@ -46,14 +47,29 @@ class UViTConfig:
     timestep_scale: float = 1.0
     predicts: Literal["noise", "image"] = "noise"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+    null_class: bool = False
+    mlp_ratio: int = 4
+    final_conv: bool = True
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
             raise InputError(f"patch {self.patch} does not divide the image size {self.image_size}")
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise InputError(f"heads {self.heads} does not divide the width {self.width}")
         if self.depth % 2 == 0:
             raise InputError(f"depth {self.depth} is even: a U-ViT has as many out blocks as in blocks and one between")
+        if self.null_class and self.num_classes < 2:
+            raise InputError(f"{self.num_classes} label embeddings are too few for a null class beside another")
+
+    @property
+    def classes(self) -> int:
+        """C: labels 0..C-1 are those of images; 0 for an unconditional network."""
+        return self.num_classes - self.null_class
+
+    @property
+    def null_label(self) -> int | None:
+        """The label that stands for none, which comes after those of images; None where nothing was trained for it."""
+        return self.classes if self.null_class else None
 
     @property
     def extra_tokens(self) -> int:
@@ -89,12 +105,12 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear(D, 4D), GELU, Linear(4D, D)."""
+    """Linear(D, R D), GELU, Linear(R D, D) with R = ratio."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, ratio: int = 4) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = nn.Linear(width, ratio * width)
+        self.fc2 = nn.Linear(ratio * width, width)
 
     def forward(self, x_nsd: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x_nsd)))
@@ -103,12 +119,12 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block; an out block first merges a long skip into the stream."""
 
-    def __init__(self, width: int, heads: int, merges_skip: bool = False) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int = 4, merges_skip: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, mlp_ratio)
         self.skip_linear = nn.Linear(2 * width, width) if merges_skip else None
 
     def forward(self, x_nsd: Tensor, skip_nsd: Tensor | None = None) -> Tensor:
@@ -152,7 +168,13 @@ class ReadsOut(nn.Module):
     config: UViTConfig
     norm: nn.LayerNorm
     decoder_pred: nn.Linear
-    final_layer: nn.Conv2d
+    final_layer: nn.Module
+
+    def add_output_layers(self) -> None:
+        c = self.config
+        self.norm = nn.LayerNorm(c.width)
+        self.decoder_pred = nn.Linear(c.width, c.patch**2 * c.channels)
+        self.final_layer = nn.Conv2d(c.channels, c.channels, 3, padding=1) if c.final_conv else nn.Identity()
 
     def read_out(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
         """Tokens (N, S, D) to the noise (N, C, H, W) in the images x at timesteps (N,)."""
@@ -174,12 +196,11 @@ class UViT(ReadsOut):
         self.patch_embed = PatchEmbed(c.patch, c.channels, c.width)
         self.label_emb = nn.Embedding(c.num_classes, c.width) if c.num_classes else None
         self.pos_embed = nn.Parameter(torch.zeros(1, c.extra_tokens + c.patches, c.width))
-        self.in_blocks = nn.ModuleList(Block(c.width, c.heads) for _ in range(half))
-        self.mid_block = Block(c.width, c.heads)
-        self.out_blocks = nn.ModuleList(Block(c.width, c.heads, merges_skip=True) for _ in range(half))
-        self.norm = nn.LayerNorm(c.width)
-        self.decoder_pred = nn.Linear(c.width, c.patch**2 * c.channels)
-        self.final_layer = nn.Conv2d(c.channels, c.channels, 3, padding=1)
+        size = (c.width, c.heads, c.mlp_ratio)
+        self.in_blocks = nn.ModuleList(Block(*size) for _ in range(half))
+        self.mid_block = Block(*size)
+        self.out_blocks = nn.ModuleList(Block(*size, merges_skip=True) for _ in range(half))
+        self.add_output_layers()
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Fill every parameter from `generator`: normal(0.02) matrices, PyTorch's bounds for convolutions."""
@@ -196,6 +217,11 @@ class UViT(ReadsOut):
     @property
     def depth(self) -> int:
         return self.config.depth
+
+    @property
+    def classes(self) -> int:
+        """C: it takes labels 0..C-1, or none where C is 0."""
+        return self.config.classes
 
     @cached_property
     def blocks(self) -> list[Block]:

@@ -66,7 +66,17 @@ def train_once(
         def run() -> dict[str, Any]:
             fitted = fit(
                 module,
-                StepBatches(train.images, (low, high), training.batch_images, steps, seed, training.flip),
+                StepBatches(
+                    train.images,
+                    (low, high),
+                    training.batch_images,
+                    steps,
+                    seed,
+                    training.flip,
+                    labels=None if training.label_dropout is None else train.labels,
+                    label_dropout=training.label_dropout or 0.0,
+                    null_label=train.classes,
+                ),
                 Hardware(hardware.accelerator, hardware.devices, hardware.precision),
                 work.folder,
                 training.checkpoint_every_steps,

@@ -86,7 +86,7 @@ def draw_answer_figures(findings: Findings, data: AnswerData) -> dict[str, str]:
 def render_answer(findings: Findings, data: AnswerData) -> str:
     """The page; its figures stand in the folder `figures` beside it.
 
-    Raises InputError where the curves were measured with other networks, reference or number of images.
+    Raises InputError where the curves were measured with other networks, guidance, reference or number of images.
     """
     report = data.report
     _require_same_networks(findings, data)
@@ -135,10 +135,13 @@ def _require_same_networks(findings: Findings, data: AnswerData) -> None:
     middle = {"middle": parameters.evaluation.middle} if parameters.evaluation.middle else {}
     names = {**ends, **middle, **{name: name for name in parameters.first_stage}}
     networks = {role: data.networks[name].sha256 for role, name in names.items()}
-    if set(data.curve_table["measured_with"]) != {measured_with(networks, record.reference_sha256, record.n_generated)}:
+    scale = parameters.sampling.guidance_by(names.values())
+    guidance = {role: scale[name] for role, name in names.items()}
+    now = measured_with(networks, record.reference_sha256, record.n_generated, guidance)
+    if set(data.curve_table["measured_with"]) != {now}:
         raise InputError(
-            "switch_curves was measured with other networks, another reference or another number of images than the "
-            "records: run the pipeline switch_curves again"
+            "switch_curves was measured with other networks or guidance, another reference or another number of images "
+            "than the records: run the pipeline switch_curves again"
         )
 
 

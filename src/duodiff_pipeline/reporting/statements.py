@@ -303,7 +303,8 @@ def _between_what(plan: MeasuredPlan, parameters: Parameters) -> Answer:
 
 def _network(backbone: Backbone) -> str:
     shape = f"{counted(backbone.depth, 'block')}, {backbone.width} wide, patch {backbone.patch}"
-    origin = f"taken from {backbone.file}" if backbone.file else counted(backbone.steps, "training step")
+    taken = backbone.taken_from
+    origin = f"taken from {taken}" if taken else counted(backbone.steps, "training step")
     return f"{shape}, {origin}"
 
 

@@ -90,8 +90,9 @@ class NoisePrediction(NoiseTraining):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         with torch.no_grad():
-            wanted = self.frozen[0](x_n, batch.timesteps) if self.frozen else batch.eps
-        squared = F.mse_loss(self.raw(x_n, batch.timesteps), wanted, reduction="none").mean(dim=(1, 2, 3))
+            wanted = self.frozen[0](x_n, batch.timesteps, batch.labels) if self.frozen else batch.eps
+        eps = self.raw(x_n, batch.timesteps, batch.labels)
+        squared = F.mse_loss(eps, wanted, reduction="none").mean(dim=(1, 2, 3))
         return (self.weight(batch.timesteps) * squared).mean()
 
 
@@ -106,7 +107,7 @@ class EarlyExitTraining(NoiseTraining):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         with torch.no_grad():
-            tokens = tokens_before_blocks(self.frozen[0], x_n, batch.timesteps)
+            tokens = tokens_before_blocks(self.frozen[0], x_n, batch.timesteps, batch.labels)
         eps, u = self.raw(tokens, x_n, batch.timesteps)
         parts = early_exit_loss(eps, u, batch.eps, self.weight(batch.timesteps))
         return torch.stack(list(parts.values())).sum()
@@ -119,6 +120,6 @@ class SharedExitTraining(NoiseTraining):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
-        eps, confidence = self.raw(x_n, batch.timesteps)
+        eps, confidence = self.raw(x_n, batch.timesteps, batch.labels)
         parts = shared_exit_loss(eps, confidence, batch.eps, self.weight(batch.timesteps))
         return torch.stack(list(parts.values())).sum()

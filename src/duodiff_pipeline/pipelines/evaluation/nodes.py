@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...config import EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
 from ...diffusion.random import image_noise
-from ...diffusion.sampling import sample
+from ...diffusion.sampling import image_labels, sample
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
 from ...metrics.extractor import FeatureExtractor
@@ -50,6 +50,7 @@ def plan_evaluation(
     search: SwitchSearch,
     early_exit: EarlyExit,
     noise: Noise,
+    sampling: Sampling,
     **stored: Any,
 ) -> list[dict[str, Any]]:
     """What will be evaluated, at which price.
@@ -57,12 +58,12 @@ def plan_evaluation(
     stored: `network_<name>` and `curve_<name>` of all backbones and of `early_exits`.
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
-    bank = _bank(networks, early_exit)
+    bank = _bank(networks, early_exit, sampling)
     patience = early_exit.exit_patience
     plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience)
     for evaluated in plans:
         bank.denoiser(evaluated.plan)  # refuses what the networks were not trained for, before anything is written
-    return [_described(evaluated, networks, curves) for evaluated in plans]
+    return [_described(evaluated, bank, networks, curves) for evaluated in plans]
 
 
 def measure_plans(
@@ -84,7 +85,7 @@ def measure_plans(
     The plans take turns within a block, so that a machine that slows down slows all of them.
     """
     networks = _by_name(stored, "network_")
-    bank = _bank(networks, early_exit)
+    bank = _bank(networks, early_exit, sampling)
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
     parameters = {
@@ -140,6 +141,7 @@ def time_batches(
     settings: Evaluation,
     early_exit: EarlyExit,
     noise: Noise,
+    sampling: Sampling,
     hardware: HardwareSettings,
     held_out: ImagePack,
     work_folder: Path,
@@ -149,7 +151,7 @@ def time_batches(
     one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
     """
     networks = _by_name(stored, "network_")
-    bank = _bank(networks, early_exit)
+    bank = _bank(networks, early_exit, sampling)
     device, schedule, shape_chw = sampling_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
     plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] != "control"]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
@@ -161,9 +163,10 @@ def time_batches(
     def measure(images: int) -> dict[str, Any]:
         logger.info("seconds of %d plans at a batch of %d", len(plans), images)
         x, timestep = image_noise(0, range(images), shape_chw, 0).to(device), schedule.timesteps / 2
+        labels = image_labels(range(images), bank.classes, device)
 
         def evaluate(name: str) -> Tensor:
-            return denoisers[name].predict(x, timestep).eps
+            return denoisers[name].predict(x, timestep, labels).eps
 
         return {
             "images": images,
@@ -174,7 +177,11 @@ def time_batches(
             },
         }
 
-    parameters = {"plans": [_key(plan, networks) for plan in plans], "hardware": hardware.model_dump()}
+    parameters = {
+        "plans": [_key(plan, networks) for plan in plans],
+        "guidance": [bank.guidance_of(plan) for plan in plans],
+        "hardware": hardware.model_dump(),
+    }
     work = WorkDir(work_folder, "timed_batches", parameters, {}, CODE)
     return [work.remember(f"batch_{images}", partial(measure, images)) for images in settings.timed_batches]
 
@@ -217,9 +224,9 @@ def _by_name(stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
 
 
-def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit) -> NetworkBank:
+def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit, sampling: Sampling) -> NetworkBank:
     backbones = {name: network for name, network in networks.items() if name != EXITS}
-    return NetworkBank(backbones, networks[EXITS], early_exit.backbone)
+    return NetworkBank(backbones, networks[EXITS], early_exit.backbone, sampling.guidance_by(backbones))
 
 
 def _served_by(plan: SamplingPlan) -> list[str]:
@@ -246,9 +253,9 @@ def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
 
 
 def _described(
-    evaluated: EvaluatedPlan, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
+    evaluated: EvaluatedPlan, bank: NetworkBank, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The plan, and beside what makes it: nfe, switches, runs, weights, and its price."""
+    """The plan, and beside what makes it: nfe, switches, runs, weights, guidance, and its price."""
     plan = evaluated.plan
     served_by = _served_by(plan)
     return {
@@ -260,6 +267,7 @@ def _described(
         "k": plan.switch,
         "switches": plan.switches,
         "weights": networks[served_by[0]].header.weights,
+        "guidance": bank.guidance_of(plan),
         "resident_parameters": sum(networks[name].parameters for name in _resident(served_by, networks)),
         "training_gmacs": sum(curves[name]["training_gmacs"] for name in served_by),
     }

@@ -11,13 +11,20 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
     curves = {f"curve_{name}": f"{name}.training_curve" for name in names}
     seconds = {f"seconds_{name}": f"{name}.training_seconds" for name in names}
     settings = {"settings": "params:evaluation", "early_exit": "params:early_exit", "noise": "params:noise"}
-    meter = {"sampling": "params:sampling", "extractor": "extractor", "reference": "reference"}
-    meter |= {"train": "train_images", "held_out": "held_out_images"}
+    settings |= {"sampling": "params:sampling"}
+    against = {"extractor": "extractor", "reference": "reference"}
+    against |= {"train": "train_images", "held_out": "held_out_images"}
     return Pipeline(
         [
             Node(
                 plan_evaluation,
-                {"chosen": "chosen_schedules", "search": "params:switch_search", **settings, **networks, **curves},
+                {
+                    "chosen": "chosen_schedules",
+                    "search": "params:switch_search",
+                    **settings,
+                    **networks,
+                    **curves,
+                },
                 "evaluated_plans",
             ),
             Node(
@@ -27,14 +34,20 @@ def create_pipeline(backbones: list[str]) -> Pipeline:
                     "hardware": "params:hardware",
                     "work_folder": "work_folder",
                     **settings,
-                    **meter,
+                    **against,
                     **networks,
                 },
                 ["seed_blocks", "block_seconds", "sample_grids"],
             ),
             Node(
                 make_records,
-                {"evaluated": "evaluated_plans", "blocks": "seed_blocks", "settings": "params:evaluation", **meter},
+                {
+                    "evaluated": "evaluated_plans",
+                    "blocks": "seed_blocks",
+                    "settings": "params:evaluation",
+                    "sampling": "params:sampling",
+                    **against,
+                },
                 "records",
             ),
             Node(

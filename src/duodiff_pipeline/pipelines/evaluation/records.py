@@ -88,6 +88,7 @@ def make_records(
             gmacs=float(own["gmacs"].mean()),
             micro_batch_images=sampling.micro_batch_images,
             weights=described["weights"],
+            guidance=described["guidance"],
             seeds=settings.seeds,
         )
         records.append(record.model_dump(mode="json"))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,15 +47,20 @@ def measure_curves(
     sampling: Sampling,
     hardware: HardwareSettings,
     work_folder: Path,
+    backbones: Mapping[str, str] | None = None,
     **networks: StoredNetwork,
 ) -> pd.DataFrame:
     """One row a plan and seed block of the evaluation.
 
     networks: shallow, deep, middle where there is a control of middle depth, and those trained for the first stage by
-    their own names. Columns: plan, role (a value of `ROLES`, or the name of who serves the first stage), solver, steps,
-    k (missing where one network serves all), gmacs an image, seed, fid, measured_with.
+    their own names; backbones: what each is called in the parameters, where that is another name. Columns: plan, role
+    (a value of `ROLES`, or the name of who serves the first stage), solver, steps, k (missing where one network serves
+    all), gmacs an image, seed, fid, measured_with.
     """
-    bank = NetworkBank(networks)
+    called = {name: (backbones or {}).get(name, name) for name in networks}
+    scale = sampling.guidance_by(called.values())
+    guidance = {name: scale[backbone] for name, backbone in called.items()}
+    bank = NetworkBank(networks, guidance=guidance)
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
     parameters = {
@@ -95,7 +101,7 @@ def measure_curves(
             told, left = now, (now - started) / done * (sum(to_do.values()) - done)
             logger.info("%d of %d measured, about %.0f s left", len(rows), len(wanted), left)
     identities = {name: network.sha256 for name, network in networks.items()}
-    identity = measured_with(identities, reference.sha256, meter.n_images)
+    identity = measured_with(identities, reference.sha256, meter.n_images, guidance)
     return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)
 
 

@@ -44,7 +44,7 @@ def search_switch(
 
     schedule = noise.schedule()
     networks = {name: stored[f"network_{name}"] for name in settings.backbones}
-    bank = NetworkBank(networks)
+    bank = NetworkBank(networks, guidance=sampling.guidance_by(networks))
     candidates = [Candidate(found["label"], found["method"], tuple(found["edges"])) for found in candidate_edges]
     lowest = {name: low for name, network in networks.items() if (low := network.header.timestep_range[0])}
     serve = settings.backbones
