@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help run fashion fashion-train multistage compare sweep test lint test-slow exit-speed stage-speed ase-speed mlflow dvc \
-  dvc-yaml lock clean
+.PHONY: help run fashion fashion-train multistage compare sweep export test lint test-slow exit-speed stage-speed ase-speed \
+  metric-speed mlflow dvc dvc-yaml lock clean
 
 SHELL := bash
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 ENV ?= local
+NETWORK ?= deep
+FOLDER ?= exported
 RUNS ?= latest~1 latest
 # what follows the trained networks, but for every switch of the curves, which takes hours
 FASHION := data_preparation,exit_statistics,optimal_denoiser,timestep_clustering,loss_gap,switch_search,evaluation,reporting
@@ -40,6 +42,9 @@ compare: $(VENV)/.installed ## tracked runs side by side in one page: RUNS="late
 sweep: $(VENV)/.installed ## the experiment for every combination of values: GRID="backbones.shallow.depth=1,3,5"
 	@$(BIN)/kedro sweep --env $(ENV) $(GRID)
 
+export: $(VENV)/.installed ## a trained network for other programs: NETWORK=deep FOLDER=exported; ENV=... as above
+	@$(BIN)/kedro export --env $(ENV) $(NETWORK) $(FOLDER)
+
 test: lint $(VENV)/.installed ## lint, types, import contracts and the fast tests
 	@$(BIN)/pytest -n 2 --dist loadfile
 
@@ -60,6 +65,9 @@ stage-speed: $(VENV)/.installed ## speed-up of a switch against its multiply-acc
 
 ase-speed: $(VENV)/.installed ## seconds of fine-tuning for an exit schedule, of running all blocks for all images
 	@$(BIN)/pytest -q -m slow tests/networks/test_ase_speed.py
+
+metric-speed: $(VENV)/.installed ## seconds of the Fréchet distance beside torchmetrics'
+	@$(BIN)/pytest -q -m slow tests/metrics/test_distance_speed.py
 
 mlflow: $(VENV)/.installed ## MLflow's pages on http://127.0.0.1:5000
 	@$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --workers 1 --backend-store-uri sqlite:///$(CURDIR)/mlflow.db

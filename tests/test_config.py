@@ -70,6 +70,29 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ("evaluation.seeds", [7, 7, 8, 9, 10], "evaluation.seeds: 7 stands twice in [7, 7, 8, 9, 10]"),
         ("evaluation.seeds", [2, 7, 8, 9, 10], "evaluation.seeds must be fresh"),
         (
+            "evaluation.more_metrics",
+            ["recal"],
+            "evaluation.more_metrics.0: Input should be 'fid_infinity', 'precision'",
+        ),
+        ("evaluation.images", 7, "evaluation: images is 7, but fid_infinity needs at least 8 a block"),
+        ("evaluation.timed_batches", [16, 0], "evaluation.timed_batches.1: Input should be greater than or equal to 1"),
+        (
+            "metric_reference.extractor",
+            {"sha256": "a" * 64},
+            "metric_reference.extractor: either path or url says where the file is",
+        ),
+        ("metric_reference.extractor", {"path": "inception.pt"}, "metric_reference.extractor.sha256: Field required"),
+        (
+            "metric_reference.extractor",
+            {"url": "inception.pt", "sha256": "a" * 64},
+            "metric_reference.extractor.url: String should match pattern '^(https?|file)://', not 'inception.pt'",
+        ),
+        (
+            "metric_reference.reference",
+            "published",
+            "metric_reference: reference is held_out, train or the path of an .npz file, not 'published'",
+        ),
+        (
             "evaluation.middle",
             "medium",
             "evaluation.middle is 'medium', but the backbones are ['deep', 'middle', 'shallow']",
@@ -96,6 +119,11 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ("switch_curves.history", "dropped", "switch_curves: ddim has no history to drop: it is no multistep solver"),
         ("switch_search.history", [], "switch_search.history: Tuple should have at least 1 item"),
         ("switch_search.history", ["carried", "carried"], "switch_search.history: carried stands twice"),
+        ("sampling.guidance", -1.0, "sampling.guidance: a scale is a number from 0 on, for all backbones or by name"),
+        ("sampling.guidance", {"deep": "two"}, "sampling.guidance: a scale is a number from 0 on"),
+        ("sampling.guidance", {"huge": 1.0}, "sampling.guidance names 'huge', but the backbones are"),
+        ("sampling.guidance", {"deep": 2.0}, "sampling.guidance other than 1 needs training.label_dropout above 0"),
+        ("training.label_dropout", 1.0, "training.label_dropout: Input should be less than 1, not 1.0"),
         ("training.ema_decay", 1.0, "training.ema_decay: Input should be less than 1, not 1.0"),
         ("ase.steps", 0, "ase.steps: Input should be greater than or equal to 1, not 0"),
         ("ase.step", 5, "ase.step: unknown parameter; here stand backbone, candidates, depths, "),
@@ -402,6 +430,41 @@ def test_a_comparison_of_multistage_networks_fits_together(change: dict[str, Any
     assert str(caught.value).startswith(f"parameters: {message}")
 
 
+CHECKPOINT = {"path": "nnet.pth", "steps": 500_000, "batch_images": 128}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"from_checkpoint": {"path": "nnet.pth"}}, "backbones.deep.from_checkpoint.steps: Field required"),
+        (
+            {"from_checkpoint": {**CHECKPOINT, "heads": 8}},
+            "backbones.deep.from_checkpoint.heads: unknown parameter; here stand batch_images, path, predicts, ",
+        ),
+        ({"from_checkpoint": {**CHECKPOINT, "sha256": "abc"}}, "backbones.deep.from_checkpoint.sha256: String should"),
+        ({"from_checkpoint": {**CHECKPOINT, "timestep_scale": 0}}, "backbones.deep.from_checkpoint.timestep_scale: "),
+        (
+            {"from_checkpoint": CHECKPOINT, "file": "deep.safetensors"},
+            "backbones.deep: file and from_checkpoint exclude each other",
+        ),
+        (
+            {"from_checkpoint": CHECKPOINT, "stage": STAGE},
+            "backbones.deep: stage and from_checkpoint exclude each other: a checkpoint learnt all timesteps",
+        ),
+        (
+            {"stage": {**STAGE, "egde": 3}},
+            "backbones.deep.stage.egde: unknown parameter; here stand edge, margin, teacher",
+        ),
+    ],
+)
+def test_a_backbone_from_a_checkpoint_is_refused_where_it_cannot_be(changes: dict[str, Any], message: str) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["backbones"]["deep"] |= changes
+    with pytest.raises(InputError) as caught:
+        validate(raw)
+    assert str(caught.value).startswith(f"parameters: {message}")
+
+
 def test_edm_brings_its_own_loss_weights() -> None:
     raw = deepcopy(_parameters("base"))
     raw["training"] |= {"predicts": "edm"}
@@ -433,3 +496,25 @@ def test_the_cifar10_comparison_is_of_the_published_networks() -> None:
     noise = parameters.noise.schedule()
     found = parameters.multistage.architecture("multistage", 32, 3, "noise", noise)
     assert found == UNetConfig(32, 3, 128, (16, 128, 192), (1, 2, 2, 2), 8, (16,), noise=noise)
+
+
+def test_guidance_is_one_number_or_one_a_backbone() -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["training"]["label_dropout"], raw["sampling"]["guidance"] = 0.1, 2
+    assert validate(raw).sampling.guidance_by(["deep", "shallow"]) == {"deep": 2.0, "shallow": 2.0}
+    raw["sampling"]["guidance"] = {"deep": 1.5}
+    assert validate(raw).sampling.guidance_by(["deep", "shallow"]) == {"deep": 1.5, "shallow": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("dropout", "conditioning"),
+    [(None, {}), (0, {"num_classes": 10, "null_class": False}), (0.1, {"num_classes": 11, "null_class": True})],
+)
+def test_label_dropout_says_what_networks_are_conditioned_on(dropout: float | None, conditioning: Any) -> None:
+    raw = deepcopy(_parameters("base"))
+    raw["training"]["label_dropout"] = dropout
+    training = validate(raw).training
+    assert training.conditioning(10) == conditioning
+    if dropout is not None:
+        with pytest.raises(InputError, match=r"training\.label_dropout must be null: the images have no classes"):
+            training.conditioning(1)

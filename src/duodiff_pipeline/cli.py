@@ -105,6 +105,25 @@ def sweep(grid: tuple[str, ...], env: str) -> None:
     _say_where(f"comparison of the {len(members)} members", page)
 
 
+@cli.command()
+@click.argument("backbone")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@ENVIRONMENT
+def export(backbone: str, folder: Path, env: str) -> None:
+    """Write a backbone of the experiment for other programs: FOLDER/BACKBONE.pth and the folder FOLDER/BACKBONE.
+
+    The first is a bare state dict in U-ViT's official layout, the second in diffusers' style, config.json included.
+    """
+    from .networks.files import StoredNetwork
+    from .networks.official import export_diffusers, export_official
+
+    with mistakes_in_one_line():
+        stored = StoredNetwork.load(Path("data", "06_models", _experiment(env), f"{backbone}.safetensors"))
+        export_official(stored, folder / f"{backbone}.pth")
+        export_diffusers(stored, folder / backbone)
+    click.echo(f"{folder / f'{backbone}.pth'} and {folder / backbone}: {backbone}, sha256 {stored.sha256}")
+
+
 def _say_where(what: str, page: Path) -> None:
     from .reporting.comparison_page import claims_file
 

@@ -33,8 +33,9 @@ def make_stages(project: Path) -> dict[str, Any]:
         stages = {name: _stage(name, pipeline, catalog) for name, pipeline in made.items()}
     if parameters.data_preparation.folder is not None:
         stages["data_preparation"]["deps"].append(parameters.data_preparation.folder)
-    if taken := [backbone.file for backbone in parameters.backbones.values() if backbone.file is not None]:
+    if taken := [b.taken_from for b in parameters.backbones.values() if b.taken_from is not None]:
         stages["training"]["deps"] += taken
+    stages["metric_reference"]["deps"] += parameters.metric_reference.files
     return {"stages": stages}
 
 

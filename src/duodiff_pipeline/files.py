@@ -108,5 +108,15 @@ def load_tensors(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
     return metadata["header"], tensors
 
 
+def stored_kind(path: Path) -> str | None:
+    """The kind that `save_tensors` wrote; None where the file is no such one, which `load_tensors` will say."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            kind: str = json.loads(stored.metadata()[_METADATA_KEY])["kind"]
+            return kind
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def sha256_of_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -138,8 +138,9 @@ def _require_backbones(pipeline: Pipeline, parameters: Parameters) -> None:
     """Raises InputError where a backbone's file that would be taken is not there."""
     taken = {node.namespace for node in pipeline.nodes if node.short_name == "take"}
     for name, backbone in parameters.backbones.items():
-        if name in taken and not Path(backbone.file or "").expanduser().is_file():
-            raise InputError(f"backbones.{name}.file: there is no file {backbone.file}")
+        if name in taken and not Path(backbone.taken_from or "").expanduser().is_file():
+            key = "from_checkpoint.path" if backbone.from_checkpoint else "file"
+            raise InputError(f"backbones.{name}.{key}: there is no file {backbone.taken_from}")
 
 
 def _shown(node: Node) -> str:

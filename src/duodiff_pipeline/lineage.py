@@ -9,6 +9,7 @@ from .errors import InputError
 from .images.pack import ImagePack
 from .metrics.classifier import FeatureClassifier
 from .metrics.reference import ReferenceStatistics
+from .metrics.torchscript import TorchScriptExtractor
 from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
@@ -44,7 +45,7 @@ class Lineage:
             return {}
         of = name.removesuffix(".network")
         backbone = self._parameters.backbones.get(of)
-        stage = backbone.stage if backbone and not backbone.file else None
+        stage = backbone.stage if backbone and not backbone.taken_from else None
         taught = {f"weights of {stage.teacher}": str(data.header.teacher_sha256)} if stage and stage.teacher else {}
         if of == ASE:
             taught = {f"weights of {self._backbone(of)}": str(data.header.backbone_sha256)}
@@ -102,6 +103,10 @@ class Lineage:
             own["training.predicts"] = (found["predicts"], p.training.predicts)
         return {
             **own,
+            "training.label_dropout": (
+                _label_dropout(bool(found.get("num_classes")), found.get("null_class", False)),
+                _label_dropout(p.training.label_dropout is not None, bool(p.training.label_dropout)),
+            ),
             "noise.kind": (found["noise"]["kind"], p.noise.kind),
             "noise.timesteps": (found["noise"]["timesteps"], p.noise.timesteps),
         }
@@ -127,6 +132,10 @@ class Lineage:
         return same
 
 
+def _label_dropout(conditional: bool, null_class: bool) -> str:
+    return ("above 0" if null_class else "0") if conditional else "null"
+
+
 def _made_from(name: str, data: Any) -> dict[str, str]:
     match data:
         case ImagePack():
@@ -134,11 +143,13 @@ def _made_from(name: str, data: Any) -> dict[str, str]:
             return {images: data.sha256, "image shapes": str(data.shape_chw)}
         case DenoiserDifferences():
             return {"training images": data.data_sha256}
-        case FeatureClassifier():
+        case FeatureClassifier() | TorchScriptExtractor():
             return {"feature extractors": data.sha256}
         case ReferenceStatistics():
-            return {"held-out images": data.data_sha256, "feature extractors": data.extractor_sha256}
+            of = {"held_out": "held-out images", "train": "training images"}.get(data.split, "published statistics")
+            return {of: data.data_sha256, "feature extractors": data.extractor_sha256}
         case StoredNetwork(header=header):
             channels, size = header.architecture["channels"], header.architecture["image_size"]
-            return {"training images": header.data_sha256, "image shapes": str((channels, size, size))}
+            known = {"training images": header.data_sha256} if header.data_sha256 else {}
+            return {**known, "image shapes": str((channels, size, size))}
     return {}

@@ -47,6 +47,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     backbones = parameters["backbones"]
     stages = {name: backbone["stage"] for name, backbone in backbones.items() if backbone.get("stage")}
     taken = [name for name, backbone in backbones.items() if backbone.get("file")]
+    imported = [name for name, backbone in backbones.items() if backbone.get("from_checkpoint")]
     everywhere = [name for name in backbones if name not in stages]
     serve = parameters["switch_search"]["backbones"]
     ends = [name for name in serve if name not in stages]
@@ -56,7 +57,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     pipelines = {
         "data_preparation": data_preparation.create_pipeline(),
         "metric_reference": metric_reference.create_pipeline(),
-        "training": training.create_pipeline([name for name in everywhere if name not in taken], taken),
+        "training": training.create_pipeline(
+            [name for name in everywhere if name not in (*taken, *imported)], taken, imported
+        ),
         "early_exit": early_exit.create_pipeline(exits_of),
         "exit_statistics": exit_statistics.create_pipeline(exits_of),
         "optimal_denoiser": optimal_denoiser.create_pipeline(),

@@ -15,7 +15,7 @@ class Scale(nn.Module):
         super().__init__()
         self.a, self.b = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(-0.2), requires_grad=False)
 
-    def forward(self, x_nchw: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_nchw: torch.Tensor, timesteps: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         return self.a * x_nchw + self.b
 
 

@@ -1,6 +1,7 @@
 """What can be broken in a project before a command: each function makes one that takes the project's folder."""
 
 import gzip
+import hashlib
 import json
 import os
 import pickle
@@ -189,6 +190,12 @@ def other_extractor(project: Path) -> None:
     extractor.save(path)
 
 
+def extractor_file(project: Path) -> Mapping[str, Any]:
+    content = b"something else"
+    (project / "inception.pt").write_bytes(content)
+    return {"found": hashlib.sha256(content).hexdigest()}
+
+
 class _Payload:
     """Unpickled, it makes a folder named EXECUTED where it stands."""
 
@@ -198,6 +205,10 @@ class _Payload:
 
 def executing_network(project: Path) -> None:
     torch.save({"state_dict": _Payload()}, project / MODELS / "deep.safetensors")
+
+
+def executing_official_checkpoint(project: Path) -> None:
+    torch.save({"model_state_dict": {}, "args": _Payload()}, project / "nnet.pth")
 
 
 def checkpoint(damage: Callable[[Path], object]) -> Break:

@@ -63,8 +63,8 @@ def _foreign(name: str) -> bool:
 
 # seconds are the only thing that two runs may differ in
 MACHINE_DEPENDENT = (
-    *("timings.json", "block_seconds.json", "_training_seconds.json"),
-    *("report.html", "seconds.svg", "answer.md"),
+    *("timings.json", "block_seconds.json", "batch_seconds.json", "_training_seconds.json"),
+    *("report.html", "seconds.svg", "seconds_by_batch.svg", "answer.md"),
 )
 
 

@@ -82,6 +82,7 @@ def other_n(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {"baseline": baseline, "denoiser": record["denoiser"]}
 
 
+EXTRACTOR = "metric_reference.extractor"
 MISTAKES = {
     # keys, in files and on the command line
     "unknown key in a file": before(
@@ -99,8 +100,8 @@ MISTAKES = {
     ),
     "mistyped key of a backbone": before(
         "",
-        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, heads, kind, patch, stage, "
-        "steps, width",
+        "parameters: backbones.deep.widht: unknown parameter; here stand depth, file, from_checkpoint, heads, kind, "
+        "patch, stage, steps, width",
         bad.replaced("deep: {width", "deep: {widht"),
     ),
     "unknown global": before(
@@ -157,8 +158,8 @@ MISTAKES = {
     ),
     "curves of other networks": after(
         "--pipelines reporting",
-        "switch_curves was measured with other networks, another reference or another number of images than the "
-        "records: run the pipeline switch_curves again",
+        "switch_curves was measured with other networks or guidance, another reference or another number of images "
+        "than the records: run the pipeline switch_curves again",
         bad.curves_of_other_networks,
     ),
     "zero trials": before(
@@ -458,6 +459,17 @@ MISTAKES = {
         "--pipelines early_exit --params noise.kind=linear",
         "deep.network was trained with noise.kind cosine, but it is linear now: train it again",
     ),
+    "labels wanted after the training": after(
+        "--pipelines loss_gap --params training.label_dropout=0.1",
+        "shallow.network was trained with training.label_dropout null, but it is above 0 now: train it again",
+    ),
+    "official checkpoint that would execute code": after(
+        "--pipelines training --params backbones.deep.from_checkpoint.path=nnet.pth,"
+        "backbones.deep.from_checkpoint.steps=1,backbones.deep.from_checkpoint.batch_images=1",
+        "backbones.deep.from_checkpoint: nnet.pth is damaged or holds posix.mkdir, which is not loaded: "
+        "a checkpoint may hold tensors, plain values and argparse.Namespace",
+        bad.executing_official_checkpoint,
+    ),
     "network of another version": after(
         "--pipelines switch_search",
         f"{DEEP} was written by another version (NetworkHeader.__init__() missing 1 required positional argument: "
@@ -492,6 +504,11 @@ MISTAKES = {
         "extractor and reference do not belong together, for their feature extractors differ: "
         "run the pipelines that make them again",
         bad.other_extractor,
+    ),
+    "extractor of another sha256": after(
+        f"--pipelines metric_reference --params {EXTRACTOR}.path=inception.pt,{EXTRACTOR}.sha256={'0' * 64}",
+        f"inception.pt has the sha256 {{found}}, not {'0' * 64}",
+        bad.extractor_file,
     ),
     # results edited by hand
     "chosen schedule that lacks its solver": after(

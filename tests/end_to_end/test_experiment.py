@@ -39,7 +39,8 @@ def test_the_run_ends_with_the_summary_and_where_to_look(finished: Project) -> N
 def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -> None:
     records = json.loads((finished.data("08_reporting") / "records.json").read_text())
     plans = json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
-    metrics = ("fid", "kid", "memorisation_features", "memorisation_pixels")
+    more = ("fid_infinity", "precision", "recall")
+    metrics = ("fid", "kid", *more, "memorisation_features", "memorisation_pixels")
     assert [(record["denoiser"], record["name"]) for record in records] == [
         (plan["name"], metric) for plan in plans for metric in metrics
     ]
@@ -49,11 +50,23 @@ def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -
     assert {plan["role"] for plan in plans} == {"deep", "shallow", "duodiff", "adadiff", "ase", "control"}
 
 
+def test_plans_but_controls_are_timed_at_every_batch_that_is_asked_for(finished: Project) -> None:
+    plans = json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
+    timings = json.loads((finished.data("08_reporting") / "timings.json").read_text())
+    assert [timed["images"] for timed in timings["by_batch"]] == [1, 2]
+    for timed in timings["by_batch"]:
+        assert set(timed["plans"]) == {plan["name"] for plan in plans if plan["role"] != "control"}
+        assert all(0 < own["low"] <= own["seconds_per_image"] <= own["high"] for own in timed["plans"].values())
+        assert set(timed["outside_matrix_products"]) == {"deep", "shallow"}
+        assert all(0 <= share < 1 for share in timed["outside_matrix_products"].values())
+    assert "GMACs count matrix products alone" in (finished.data("08_reporting") / "report.html").read_text()
+
+
 def test_networks_that_have_learnt_nothing_are_not_said_to_copy(finished: Project) -> None:
     """Their images all lie near to the same few real ones, so that every block says the same by luck."""
     records = json.loads((finished.data("08_reporting") / "records.json").read_text())
     shares = [record for record in records if record["expected"] is not None]
-    assert len(shares) == len(records) / 2
+    assert len(shares) == len(records) * 2 / 7
     assert all(record["interval_low"] <= record["expected"] <= record["interval_high"] for record in shares)
     assert "Copies:" not in (finished.data("08_reporting") / "report.html").read_text()
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from duodiff_pipeline.metrics import blocks, frechet
 from duodiff_pipeline.metrics.extractor import extract_features
-from duodiff_pipeline.metrics.frechet import GaussianStatistics, frechet_distance
+from duodiff_pipeline.metrics.frechet import GaussianStatistics, distance_of_features, frechet_distance
 
 
 def draw(n: int, d: int, seed: int, scale: float = 1.0) -> np.ndarray:
@@ -87,10 +88,32 @@ def test_agrees_with_torchmetrics(classifier, digits):
     assert ours == pytest.approx(theirs.compute().item(), rel=1e-6)
 
 
-def test_root_is_computed_once():
-    statistics = GaussianStatistics.from_features(draw(100, 6, seed=9))
-    assert statistics.root is statistics.root
-    assert np.allclose(statistics.root @ statistics.root, statistics.sigma, rtol=1e-10)
+@pytest.mark.parametrize("n", [100, 4])
+def test_the_factor_is_computed_once_and_its_square_is_the_covariance(n, monkeypatch):
+    """Also of a singular covariance, of fewer images than features."""
+    statistics = GaussianStatistics.from_features(draw(n, 6, seed=9))
+    factor = statistics.times_factor(np.eye(6))
+    assert np.allclose(factor @ factor.T, statistics.sigma, rtol=1e-10)
+    monkeypatch.setattr(np.linalg, "cholesky", lambda _: pytest.fail("computed again"))
+    x = draw(5, 6, seed=10)
+    assert np.allclose(statistics.times_factor(x), x @ factor)
+
+
+@pytest.mark.parametrize(("n", "n_reference"), [(2, 300), (40, 300), (40, 20), (63, 64), (64, 300), (200, 20)])
+def test_the_distance_of_features_is_that_of_their_gaussian(n, n_reference):
+    features, reference = draw(n, 64, seed=11), GaussianStatistics.from_features(draw(n_reference, 64, seed=12))
+    expected = frechet_distance(GaussianStatistics.from_features(features), reference)
+    assert distance_of_features(features, reference) == pytest.approx(expected, rel=1e-9)
+
+
+def test_sums_over_blocks_are_those_of_all(monkeypatch):
+    """Also where the mean is large against the spread, in float32 as extractors give it."""
+    features = (1000 + draw(101, 7, seed=13)).astype(np.float32)
+    monkeypatch.setattr(blocks, "ROWS", 10)
+    monkeypatch.setattr(frechet, "ROWS", 10)
+    found = GaussianStatistics.from_features(features)
+    assert np.allclose(found.mu, features.astype(np.float64).mean(axis=0), rtol=1e-14)
+    assert np.allclose(found.sigma, np.cov(features.T.astype(np.float64)), rtol=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +126,14 @@ def test_root_is_computed_once():
 def test_features_without_statistics_are_refused(features, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         GaussianStatistics.from_features(features)
+    reference = GaussianStatistics.from_features(draw(50, features.shape[1], seed=0))
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        distance_of_features(features, reference)
 
 
 def test_other_number_of_features_is_refused():
     a, b = (GaussianStatistics.from_features(draw(10, d, seed=0)) for d in (3, 4))
     with pytest.raises(ValueError, match=r"^Gaussians of 3 and 4 features have no distance$"):
         frechet_distance(a, b)
+    with pytest.raises(ValueError, match=r"^Gaussians of 3 and 4 features have no distance$"):
+        distance_of_features(draw(2, 3, seed=0), b)

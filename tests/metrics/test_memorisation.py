@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from duodiff_pipeline.metrics import memorisation
+from duodiff_pipeline.metrics import blocks
 from duodiff_pipeline.metrics.extractor import extract_features
 from duodiff_pipeline.metrics.intervals import block_interval
 from duodiff_pipeline.metrics.memorisation import Nearness, Neighbours, memorisation_interval, share_by_chance
@@ -59,7 +59,7 @@ def test_levels_give_exact_distances():
 def test_chunks_change_nothing(monkeypatch):
     real, generated = Neighbours(pixels(101, 0), pixels(50, 1)), pixels(40, 2)
     at_once = real.nearness(generated)
-    monkeypatch.setattr(memorisation, "IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr(blocks, "ROWS", 7)
     assert real.nearness(generated) == at_once
     assert 0 < at_once.share < 1
 

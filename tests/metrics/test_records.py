@@ -36,10 +36,12 @@ def record(**changes) -> MetricRecord:
 
 
 def test_fields_are_those_of_the_design():
-    assert set(MetricRecord.model_fields) == set(FIELDS) | {"warnings", "expected"}
+    assert set(MetricRecord.model_fields) == set(FIELDS) | {"guidance", "reference", "warnings", "expected"}
     assert record().warnings == ()
     assert record(k=None, edges=()).k is None
     assert record().expected is None
+    assert record().reference == "held_out"
+    assert record(reference="published", n_reference=None).n_reference is None
     assert record(extractor="pixels", extractor_sha256=None, expected=0.5).extractor_sha256 is None
 
 

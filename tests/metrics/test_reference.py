@@ -1,4 +1,6 @@
+import hashlib
 import os
+import pickle
 import re
 from dataclasses import replace
 
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.files import ANEW
 from duodiff_pipeline.metrics.classifier import FeatureClassifier
 from duodiff_pipeline.metrics.extractor import extract_features
@@ -111,6 +114,52 @@ def test_any_flipped_or_missing_byte_is_noticed(tmp_path):
             ReferenceStatistics.load(path)
 
 
+def published(path, **arrays) -> ReferenceStatistics:
+    np.savez(path, **arrays)
+    return ReferenceStatistics.published(path, "inception", "a" * 64)
+
+
+def test_published_statistics(tmp_path):
+    mu, sigma = np.array([1.0, 2.0]), np.array([[2.0, 0.5], [0.5, 1.0]])
+    found = published(tmp_path / "cifar10.npz", mu=mu, sigma=sigma.astype(np.float32), more=np.ones(3))
+    ours = small_reference()
+    assert frechet_distance(found.statistics, ours.statistics) == pytest.approx(0)
+    assert (found.split, found.statistics.n_images, found.extractor) == ("published", None, "inception")
+    assert found.data_sha256 == hashlib.sha256((tmp_path / "cifar10.npz").read_bytes()).hexdigest()
+    found.save(tmp_path / "reference.safetensors")
+    assert ReferenceStatistics.load(tmp_path / "reference.safetensors").sha256 == found.sha256
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mu": np.ones(2)}, "is no .npz file with the arrays mu and sigma"),
+        ({"mu": np.array([{}]), "sigma": np.eye(1)}, "is no .npz file with the arrays mu and sigma"),
+        ({"mu": np.ones(2), "sigma": np.eye(3)}, r"holds mu \(2,\) and sigma \(3, 3\), not \(D,\) and \(D, D\)"),
+        ({"mu": np.full(2, np.nan), "sigma": np.eye(2)}, "holds numbers that are not finite"),
+        ({"mu": np.ones(2), "sigma": np.array([[1, 2], [0, 1]])}, ".* or a sigma that is not symmetric"),
+    ],
+)
+def test_files_that_hold_no_statistics(tmp_path, arrays, message):
+    path = tmp_path / "published.npz"
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))} {message}"):
+        published(path, **arrays)
+
+
+def test_files_that_are_no_npz(tmp_path):
+    path = tmp_path / "published.npz"
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        ReferenceStatistics.published(path, "inception", "a" * 64)
+    for content in (b"", b"text", pickle.dumps({"mu": 1})):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"is no .npz file"):
+            ReferenceStatistics.published(path, "inception", "a" * 64)
+    np.save(path.with_suffix(".npy"), np.ones(3))
+    path.write_bytes(path.with_suffix(".npy").read_bytes())
+    with pytest.raises(InputError, match=r"is no .npz file"):
+        ReferenceStatistics.published(path, "inception", "a" * 64)
+
+
 def test_floor_written_out(digits_features):
     train, held_out = digits_features
     fid = fid_to(held_out)
@@ -143,7 +192,7 @@ def test_draws_are_without_replacement(digits_features):
 @pytest.mark.parametrize(
     ("n", "repeats", "message"),
     [
-        (1199, 5, "the floor cannot draw 1199 of 1198 training images"),
+        (1199, 5, "the floor cannot draw 1199 of 1198 real images"),
         (599, 1, "the floor's spread needs at least 2 draws, not 1"),
     ],
 )

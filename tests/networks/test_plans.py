@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from duodiff_pipeline.diffusion.guidance import GuidedDenoiser
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.sampling import sample
 from duodiff_pipeline.diffusion.solvers import Solver
@@ -13,6 +14,7 @@ from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.diffusion.starts import SharedStarts
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
+from duodiff_pipeline.networks.controls import throughout
 from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan, single
 from duodiff_pipeline.networks.staged import StagedDenoiser
@@ -218,3 +220,99 @@ def test_a_network_without_parts_is_named(bank, make_exits, make_stored, noise):
     heads = make_stored(make_exits(bank.network("deep")), "early_exits")
     with pytest.raises(InputError, match="exits/3: exits has no parts"):
         NetworkBank({"exits": heads}).network("exits/3")
+
+
+@pytest.fixture
+def conditional(make_uvit, make_exits, make_stored) -> NetworkBank:
+    """Four classes and one for none; deep is guided, late has no class for none."""
+    deep, shallow = (make_uvit(i, depth=depth, num_classes=5, null_class=True) for i, depth in ((1, 5), (2, 1)))
+    backbones = {
+        "deep": make_stored(deep),
+        "shallow": make_stored(shallow),
+        "late": make_stored(make_uvit(num_classes=4)),
+    }
+    exits = make_stored(make_exits(deep), "early_exits", backbone_sha256=backbones["deep"].sha256)
+    return NetworkBank(backbones, exits, "deep", {"deep": 2.0, "shallow": 0.0})
+
+
+@pytest.mark.parametrize("k", [0, 5, 20])
+def test_a_guided_network_counts_twice_beforehand_and_in_the_trace(conditional, noise, k):
+    plan = two_stage(k, noise)
+    trace = sample(conditional.denoiser(plan), plan.solver, noise, (1, 8, 8), range(3), 0, 2).trace
+    assert conditional.static_gmacs(plan) == pytest.approx(trace.gmacs_per_image, rel=1e-12)
+    shallow, deep = (conditional.network(name).macs for name in ("shallow", "deep"))
+    assert trace.macs.sum(axis=0).tolist() == [k * shallow + (20 - k) * 2 * deep] * 3
+    assert conditional.guidance_of(plan) == (0.0, 2.0)
+
+
+def test_starts_are_shared_only_under_the_same_guidance_and_bit_for_bit(conditional, noise):
+    starts = SharedStarts(2**20)
+    for scale in (1.0, 0.0, 3.0):
+        bank = replace(conditional, guidance={"shallow": scale})
+        for k in (4, 9):
+            plan = two_stage(k, noise)
+            shared, alone = (
+                sample(bank.denoiser(plan), plan.solver, noise, (1, 8, 8), range(2), 0, 2, start=start)
+                for start in (starts.of(bank.served_by(plan)), None)
+            )
+            assert torch.equal(shared.images, alone.images)
+            assert (shared.trace.macs == alone.trace.macs).all()
+    assert (starts.hits, starts.misses) == (3, 3)
+
+
+def test_controls_are_matched_to_what_a_guided_network_costs(conditional, noise):
+    plan = two_stage(8, noise)
+    control = throughout("fewer steps", "deep", plan, conditional)
+    assert control.solver.steps == 13  # 12, and 8 shallow steps at about a tenth
+    assert conditional.static_gmacs(control) == pytest.approx(conditional.static_gmacs(plan), rel=0.1)
+
+
+def test_early_exits_are_guided_as_their_network_is(conditional, noise):
+    plan = replace(single("adadiff", "deep", SOLVER, noise), exit_threshold=0.4)
+    guided = conditional.denoiser(plan)
+    assert isinstance(guided, GuidedDenoiser)
+    assert isinstance(guided.denoiser, AdaptiveDenoiser)
+    assert (guided.scale, guided.null_label) == (2.0, 4)
+
+
+def test_parts_are_guided_as_their_network_is_and_share_starts_accordingly(make_uvit, make_stored, noise):
+    network = make_stored(make_uvit(1, depth=5, num_classes=5, null_class=True))
+    plan, starts = by_depths((5, 3), noise), SharedStarts(2**20)
+    for scale in (1.0, 2.0):
+        bank = NetworkBank({"ase": network}, guidance={"ase": scale})
+        shared, alone = (
+            sample(bank.denoiser(plan), SOLVER, noise, (1, 8, 8), range(2), 0, 2, start=start)
+            for start in (starts.of(bank.served_by(plan)), None)
+        )
+        assert torch.equal(shared.images, alone.images)
+        assert bank.static_gmacs(plan) == pytest.approx(shared.trace.gmacs_per_image, rel=1e-12)
+        assert bank.guidance_of(plan) == (scale, scale)
+    assert (starts.hits, starts.misses) == (0, 2)
+
+
+def test_a_network_without_guidance_is_taken_bare(conditional, noise):
+    bare = NetworkBank(conditional.backbones).denoiser(two_stage(5, noise))
+    assert bare.stages == (conditional.network("shallow"), conditional.network("deep"))
+    assert conditional.guidance_of(single("late only", "late", SOLVER, noise)) == (1.0,)
+
+
+def test_guidance_without_a_class_for_no_label_is_refused(bank, conditional):
+    with pytest.raises(InputError, match=r"guidance of late by 1\.5 needs a class for no label, but it has none"):
+        replace(conditional, guidance={"late": 1.5})
+    with pytest.raises(InputError, match="guidance of deep by 2 needs a class for no label"):
+        replace(bank, guidance={"deep": 2.0})
+    assert bank.guidance_of(single("deep only", "deep", SOLVER, NoiseSchedule())) is None
+
+
+def test_networks_of_other_classes_are_refused(make_uvit, make_stored):
+    backbones = {"deep": make_stored(make_uvit(1)), "shallow": make_stored(make_uvit(2, num_classes=4))}
+    with pytest.raises(InputError, match=r"different numbers of classes: {'deep': 0, 'shallow': 4}"):
+        NetworkBank(backbones)
+
+
+def test_a_foreign_network_of_unknown_images_goes_with_any_other(make_uvit, make_stored):
+    foreign = make_stored(make_uvit(1), data_sha256=None)
+    NetworkBank({"deep": foreign, "shallow": make_stored(make_uvit(2)), "middle": foreign})
+    others = {name: make_stored(make_uvit(2), data_sha256=sha * 32) for name, sha in (("b", "ab"), ("c", "cd"))}
+    with pytest.raises(InputError, match="were not trained on the same images"):
+        NetworkBank({"deep": foreign, **others})

@@ -157,7 +157,7 @@ def staged_plan(edges: tuple[float, ...], name: str = "multistage", solver: Solv
 def test_states_are_shared_between_runs_of_the_same_decoder_alone() -> None:
     network = stored()
     served_by = NetworkBank({"multistage": network}).served_by(staged_plan((600.0, 300.0)))
-    assert served_by == tuple((stage, network.sha256, str(stage)) for stage in (0, 0, 0, 0, 1, 1, 1, 2, 2, 2))
+    assert served_by == tuple((stage, network.sha256, str(stage), 1.0) for stage in (0, 0, 0, 0, 1, 1, 1, 2, 2, 2))
 
 
 def test_each_part_serves_where_it_was_trained_and_nowhere_else() -> None:

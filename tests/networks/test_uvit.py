@@ -275,6 +275,7 @@ def test_an_unconditional_network_refuses_labels(make_uvit):
         ({"heads": 7}, "heads 7 does not divide the width 512"),
         ({"depth": 12}, "depth 12 is even"),
         ({"depth": 0}, "depth 0 is even"),
+        ({"null_class": True}, "0 label embeddings are too few for a null class"),
     ],
 )
 def test_a_config_that_fits_no_network_is_refused(change, reason):
@@ -343,3 +344,10 @@ def test_predict_is_forward_at_one_timestep_with_its_cost(make_uvit, num_classes
             network.predict(x, timestep, labels)
         assert found.macs.tolist() == [counter.get_total_flops() // 2 // 3] * 3
         assert found.stage == 0
+
+
+def test_the_class_for_no_label_comes_after_those_of_images():
+    without, with_null = replace(CIFAR10, num_classes=10), replace(CIFAR10, num_classes=11, null_class=True)
+    assert (CIFAR10.classes, CIFAR10.null_label) == (0, None)
+    assert (without.classes, without.null_label) == (10, None)
+    assert (with_null.classes, with_null.null_label) == (10, 10)

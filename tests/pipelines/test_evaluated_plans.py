@@ -2,7 +2,7 @@
 
 import pytest
 
-from duodiff_pipeline.config import Ase, EarlyExit, Evaluation, Noise, SwitchSearch
+from duodiff_pipeline.config import Ase, EarlyExit, Evaluation, Noise, Sampling, SwitchSearch
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
@@ -17,6 +17,8 @@ NOISE = NoiseSchedule()
 SETTINGS = Evaluation(
     seeds=(1, 2, 3, 4, 5),
     images=None,
+    more_metrics=(),
+    timed_batches=(1,),
     solver={"name": "ddim", "steps": 20},
     schedules=3,
     exit_thresholds=(),
@@ -106,7 +108,8 @@ def test_exits_with_a_network_of_their_own_need_no_other_in_memory(
     space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
     search = SwitchSearch(n_trials=1, images=None, seed=0, **space)
     noise = Noise(kind="linear", timesteps=1000)
-    plans = plan_evaluation([], settings, search, early_exit, noise, **stored, **curves)
+    sampling = Sampling(micro_batch_images=8, guidance=1.0)
+    plans = plan_evaluation([], settings, search, early_exit, noise, sampling, **stored, **curves)
     (adaptive,) = [plan for plan in plans if plan["role"] == "adadiff"]
     alone = kind == "shared_exits"
     assert adaptive["resident_parameters"] == exits.parameters + (0 if alone else deep.parameters)

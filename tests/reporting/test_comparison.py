@@ -155,10 +155,10 @@ def test_the_metrics_of_an_evaluation_all_have_a_table_with_paired_differences()
         return past_run(number, records=tuple(map(MetricRecord.model_validate, evaluation()["records"])))
 
     page = render_comparison([whole(1), whole(2)])
-    titles = ["FID", "KID", "Memorisation features", "Memorisation pixels"]
+    titles = ["FID", "KID", "FID infinity", "Precision", "Recall", "Memorisation features", "Memorisation pixels"]
     at = [page.index(f"<h2>{title}</h2>") for title in titles]
     assert at == sorted(at)
-    assert text_of(page).count("the same, in every block") == 2 * len(PLANS)
+    assert text_of(page).count("the same, in every block") == 5 * len(PLANS)
     assert text_of(page).count("no difference: which images were held out moves both") == 2 * len(PLANS)
 
 

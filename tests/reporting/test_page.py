@@ -3,12 +3,13 @@ import re
 
 import pytest
 import torch
-from report_examples import MORE, PLANS, evaluation, findings, parameters, report_data
+from report_examples import COST, MORE, MORE_FLOORS, PLANS, evaluation, findings, parameters, report_data
 
 from duodiff_pipeline.analysis.exit_statistics import exit_summary
 from duodiff_pipeline.reporting.findings import Findings, weigh
 from duodiff_pipeline.reporting.measured import measured_plans
 from duodiff_pipeline.reporting.page import ReportData, draw_figures, png_uri, render_page
+from duodiff_pipeline.reporting.seconds import timed_batches
 from duodiff_pipeline.reporting.style import ROLES
 
 QUESTIONS = ("Where to switch", "Between what", "What it buys", "At what price", "How sure")
@@ -56,7 +57,7 @@ def test_the_first_screen_answers_in_order(page):
 
 
 def test_all_figures_grids_and_tables_are_there(page):
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
     assert page.count("data:image/png;base64,") == 1 + len(PLANS)  # and the real ones
     text = re.sub(r"<[^>]+>", "", page)
     for name in PLANS:
@@ -187,12 +188,66 @@ def test_kid_and_copies_stand_beside_fid_for_every_plan():
     inputs = evaluation()
     record = next(r for r in inputs["records"] if (r["denoiser"], r["name"]) == ("deep ddim 20", "memorisation_pixels"))
     record.update(value=0.779, interval_low=0.748, interval_high=0.809)
-    found = weigh(measured_plans(**inputs), findings().floor, findings().kid_floor)
+    found = weigh(measured_plans(**inputs), findings().floor, findings().kid_floor, MORE_FLOORS)
     page = _page(found, report_data()).replace("\N{NO-BREAK SPACE}", " ")
     section = page[page.index("<h2>KID, and copies") : page.index("<h2>The front")]
     assert "66.7% lie nearer to a training image" in section
     assert '77.9% (74.8% to 80.9%)</td><td class="nowrap">more than by chance</td>' in section
     assert section.count("no sign of it") == len(PLANS) - 1
     assert "18.6 (17.1 to 20.1)</td>" in section
+    assert "6.20 (5.70 to 6.70)</td>" in section  # FID at infinitely many images
+    assert "81.8% (81.3% to 82.3%)</td>" in section  # precision
+    assert "1.33 ± 0.60</td>" in section
     assert "0.0 ± 1.0</td>" in section
     assert "Copies: 1 of 12 plans" in page[: page.index("<svg")]
+
+
+def test_metrics_that_were_not_asked_for_leave_no_column():
+    inputs = evaluation()
+    inputs["records"] = [r for r in inputs["records"] if r["name"] not in ("fid_infinity", "precision", "recall")]
+    page = _page(weigh(measured_plans(**inputs), findings().floor, findings().kid_floor), report_data())
+    assert "recall" not in page.split("<details>")[0]
+    assert "FID∞" not in page
+
+
+@pytest.mark.parametrize(
+    ("reference", "n", "against", "floor"),
+    [
+        ("held_out", 599, "against 599 held-out ones", "of real training images"),
+        ("train", 1198, "against 1,198 training ones", "of real held-out images"),
+        ("published", None, "against published statistics", "of real held-out images"),
+    ],
+)
+def test_what_the_images_were_held_against_is_said(reference, n, against, floor):
+    inputs = evaluation()
+    for record in inputs["records"]:
+        record.update(reference=reference, n_reference=n)
+    unknown = {"name": "inception-2015-12-05.pt", "sha256": "a" * 64, "learns": None, "held_out_accuracy": None}
+    found = weigh(measured_plans(**inputs), findings().floor, findings().kid_floor)
+    page = _page(found, report_data(extractor=unknown))
+    assert against in page
+    assert f"No generator can be expected below the floor, the FID {floor}" in page
+    assert "inception-2015-12-05.pt, a network from a file, not trained on these images" in page
+
+
+def test_seconds_stand_beside_those_that_gmacs_predict(page):
+    """Every batch with its own seconds a GMAC, taken from the baseline, and why they differ."""
+    table = page[page.index("measured over predicted (smallest to largest)") :]
+    batches = timed_batches(findings(), evaluation()["timings"]["by_batch"])
+    assert [batch.images for batch in batches] == [1, 16, 64]
+    for batch in batches:
+        by_name = {timed.plan.name: timed for timed in batch.plans}
+        assert not [name for name in by_name if name.startswith("control")]
+        deep, shallow = by_name["deep ddim 20"], by_name["shallow ddim 20"]
+        assert deep.ratio == pytest.approx(1)
+        assert shallow.predicted == pytest.approx(deep.measured * COST["shallow"] / COST["deep"])
+        assert (shallow.low, shallow.high) == pytest.approx((0.9 * shallow.measured, 1.2 * shallow.measured))
+        least, middle, most = batch.ratios
+        assert f"{middle:.2f} ({least:.2f} to {most:.2f})" in table
+        assert least <= middle <= most
+    assert (
+        "the rest of the time, of one evaluation by deep and by shallow 60% and 80% at a batch of 1, 40% and 50% at a "
+        "batch of 16 and 30% and 32% at a batch of 64. A call costs the same for one image as for many, so small "
+        "batches pay most. Where products run as fast in both, shallow ddim 20 should for that take 2.00, 1.20 and "
+        "1.03 times the seconds that GMACs predict; it takes "
+    ) in " ".join(page.split())

@@ -43,7 +43,7 @@ def test_metrics_report_and_summary():
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in inputs.items()})
     outputs = {name: made.load() for name, made in SequentialRunner().run(pipeline, catalog).items()}
     assert set(outputs) == {"metrics", "report", "summary", "answer"}
-    assert outputs["report"].count("<svg") == 6
+    assert outputs["report"].count("<svg") == 7
     assert outputs["metrics"]["recommendation"]["plan"] == "duodiff ddim 20 k=7"
     assert outputs["metrics"]["floor"]["mean"] == pytest.approx(7 / 3)
     assert outputs["metrics"]["floor"]["kid_mean"] == pytest.approx(0)

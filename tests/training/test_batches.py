@@ -38,7 +38,7 @@ def test_a_batch_is_a_function_of_seed_and_step_whatever_was_drawn_before():
     one_by_one = batches()
     forward = [one_by_one[step] for step in range(40)]
     for step in (39, 0, 17, 3):
-        for a, b in zip(batches()[step], forward[step], strict=True):
+        for a, b in zip(batches()[step][:3], forward[step][:3], strict=True):
             assert torch.equal(a, b)
     assert len({batch.eps.numpy().tobytes() for batch in forward}) == 40
     assert len({tuple(batch.timesteps.tolist()) for batch in forward}) == 40
@@ -158,3 +158,51 @@ def test_a_stage_batch_is_a_function_of_seed_and_step():
 def test_a_stage_without_a_timestep_is_refused():
     with pytest.raises(ValueError, match="leave a stage without a timestep"):
         stage_batches(edges=(20.5, 20.1))
+
+
+def labelled(**changes) -> StepBatches:
+    """Images of five classes, the sixth of them stands for none."""
+    return batches(**{"labels": torch.arange(30) % 5, "null_label": 5, "steps": 300, "batch_images": 20, **changes})
+
+
+def test_batches_have_no_labels_unless_they_are_asked_for():
+    assert batches()[0].labels is None
+
+
+def test_labels_are_those_of_the_images_or_dropped_at_the_share_asked_for():
+    of, dropped = labelled(label_dropout=0.15), 0
+    reached = set()
+    for step in range(300):
+        batch = of[step]
+        true = torch.tensor(which(batch)) % 5
+        kept = batch.labels == true
+        assert (batch.labels[~kept] == 5).all()
+        dropped += int((~kept).sum())
+        reached |= set(batch.labels.tolist())
+    assert reached == {0, 1, 2, 3, 4, 5}
+    assert stats.binomtest(dropped, 6000, 0.15).pvalue > 1e-3
+
+
+def test_without_dropout_every_label_stays_and_the_null_class_is_not_meant():
+    drawn = torch.cat([labelled()[step].labels for step in range(30)])
+    assert torch.bincount(drawn).tolist() == [120] * 5
+
+
+def test_all_classes_lose_their_labels_alike():
+    of, lost = labelled(label_dropout=0.5), torch.zeros(5)
+    for step in range(300):
+        batch = of[step]
+        lost += torch.bincount((torch.tensor(which(batch)) % 5)[batch.labels == 5], minlength=5)
+    assert stats.chisquare(lost).pvalue > 1e-3
+
+
+def test_dropout_is_a_function_of_seed_step_and_slot_and_changes_nothing_else():
+    plain, dropping, other = labelled(), labelled(label_dropout=0.4), labelled(label_dropout=0.4, seed=1)
+    for step in (7, 0, 150):
+        assert torch.equal(dropping[step].labels, labelled(label_dropout=0.4)[step].labels)
+        for a, b in zip(plain[step][:3], dropping[step][:3], strict=True):
+            assert torch.equal(a, b)
+    masks = [(of[step].labels == 5).tolist() for of in (dropping, other) for step in (7, 8)]
+    assert all(a != b for i, a in enumerate(masks) for b in masks[:i])
+    more = labelled(label_dropout=0.6)[7].labels == 5
+    assert (more >= (dropping[7].labels == 5)).all()  # who is dropped at 0.4 is dropped at 0.6

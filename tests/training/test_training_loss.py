@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.networks.early_exit import EarlyExits, tokens_before_blocks
+from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.networks.shared_exits import SharedExits
+from duodiff_pipeline.networks.unet import UNet, UNetConfig
 from duodiff_pipeline.training.batches import Batch
-from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction, SharedExitTraining
+from duodiff_pipeline.training.exit_schedules import ExitScheduleTraining
+from duodiff_pipeline.training.modules import (
+    EarlyExitTraining,
+    NoisePrediction,
+    SharedExitTraining,
+    StageNoisePrediction,
+)
 from duodiff_pipeline.training.optimisation import Optimisation
 
 TIMESTEPS = torch.tensor([0, 50, 300, 600, 999])
@@ -134,3 +143,37 @@ def test_exits_learn(make_uvit, noise, batch, variant, probe):
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
     assert not any(p.requires_grad for p in network.parameters())
+
+
+LABELS = torch.tensor([0, 1, 4, 2, 4])
+
+
+@pytest.mark.parametrize("kind", ["backbone", "student", "early exits", "shared exits", "exit schedule", "decoders"])
+def test_labels_reach_every_network_that_is_trained(make_uvit, make_exits, make_shared_exits, noise, batch, kind):
+    network, teacher = (make_uvit(i, num_classes=5, null_class=True) for i in (1, 2))
+    schedule = ExitSchedule((network.depth, network.depth - 1), noise)
+    unet = UNet(UNetConfig(8, 1, 8, (4, 8), (1, 2), 1, num_classes=5, null_class=True, noise=noise))
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
+    module = {
+        "backbone": lambda: NoisePrediction(network, noise, optimisation(None)),
+        "student": lambda: NoisePrediction(network, noise, optimisation(None), teacher),
+        "early exits": lambda: EarlyExitTraining(make_exits(network), network, noise, optimisation(None)),
+        "shared exits": lambda: SharedExitTraining(make_shared_exits(network), noise, optimisation(None)),
+        "exit schedule": lambda: ExitScheduleTraining(network, schedule, "uniform", noise, optimisation(None)),
+        "decoders": lambda: StageNoisePrediction(unet, (500.0,), noise, optimisation(None)),
+    }[kind]()
+    losses = {
+        float(module.training_step(batch._replace(labels=labels), 0)) for labels in (LABELS, LABELS.flip(0), LABELS * 0)
+    }
+    assert len(losses) == 3
+    with pytest.raises(InputError, match="labels are needed"):
+        module.training_step(batch, 0)
+
+
+def test_loss_of_a_conditional_backbone_is_its_error_given_the_labels(make_uvit, noise, batch):
+    network = make_uvit(num_classes=5, null_class=True)
+    error = network(noisy(batch, noise), TIMESTEPS, LABELS).double() - batch.eps.double()
+    module = NoisePrediction(network, noise, optimisation(None))
+    found = module.training_step(batch._replace(labels=LABELS), 0)
+    assert float(found) == pytest.approx(float(error.square().mean()), rel=1e-5)

@@ -21,10 +21,13 @@ from .loss_gap import noise_errors
 _STEPS = 2 * BINS  # two evaluations in every bin of an exit schedule
 
 
-def exit_errors(before: TransformerBackbone, after: TransformerBackbone, x0_nchw: Tensor, seed: int) -> pd.DataFrame:
+def exit_errors(
+    before: TransformerBackbone, after: TransformerBackbone, x0_nchw: Tensor, seed: int, labels: Tensor | None = None
+) -> pd.DataFrame:
     """One row an exit depth and evaluation of ddim: depth, timestep, coefficient, before, after.
 
     before, after: mean squared error on the noise in images x0 (N, C, H, W) of either network; all share their noise.
+    labels: (N,) of the images, where the networks are class-conditional.
     """
     noise = before.config.noise
     solver = Solver("ddim", min(_STEPS, noise.timesteps))
@@ -32,7 +35,7 @@ def exit_errors(before: TransformerBackbone, after: TransformerBackbone, x0_nchw
     tables = []
     for depth in before.exit_depths:
         found = {
-            name: noise_errors(network.part(str(depth)), x0_nchw, grid, noise, seed).mean(axis=1)
+            name: noise_errors(network.part(str(depth)), x0_nchw, grid, noise, seed, labels).mean(axis=1)
             for name, network in (("before", before), ("after", after))
         }
         tables.append(pd.DataFrame({"depth": depth, "timestep": grid, "coefficient": coefficients, **found}))

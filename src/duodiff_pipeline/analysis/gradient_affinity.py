@@ -16,10 +16,16 @@ from .optimal_denoiser import Floats, Ints
 
 
 def gradient_affinity(
-    network: nn.Module, noise: NoiseSchedule, x0_nchw: Tensor, eps_nchw: Tensor, nodes: Ints
+    network: nn.Module,
+    noise: NoiseSchedule,
+    x0_nchw: Tensor,
+    eps_nchw: Tensor,
+    nodes: Ints,
+    labels: Tensor | None = None,
 ) -> Floats:
-    """G of a network `f(x_nchw, timesteps)` at timesteps (G,), (G, G); its gradients are left as they were.
+    """G of a network `f(x_nchw, timesteps, labels)` at timesteps (G,), (G, G); its gradients are left as they were.
 
+    labels: (N,) of the images, where the network is class-conditional.
     Memory: G floats for every parameter.
     """
     parameters = list(network.parameters())
@@ -30,7 +36,8 @@ def gradient_affinity(
             parameter.requires_grad_(True)
         for row, node in enumerate(nodes.tolist()):
             timesteps = torch.full((len(x0_nchw),), node)
-            loss = F.mse_loss(network(noise.add_noise(x0_nchw, eps_nchw, timesteps), timesteps), eps_nchw)
+            x_n = noise.add_noise(x0_nchw, eps_nchw, timesteps)
+            loss = F.mse_loss(network(x_n, timesteps, labels), eps_nchw)
             found = torch.autograd.grad(loss, parameters)
             gradients[row] = torch.cat([gradient.flatten() for gradient in found]).cpu()
     finally:

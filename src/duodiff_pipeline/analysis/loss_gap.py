@@ -30,17 +30,23 @@ Floats = NDArray[np.float64]
 
 @torch.inference_mode()
 def noise_errors(
-    denoiser: Denoiser, x0_nchw: Tensor, timesteps: tuple[float, ...], noise: NoiseSchedule, seed: int
+    denoiser: Denoiser,
+    x0_nchw: Tensor,
+    timesteps: tuple[float, ...],
+    noise: NoiseSchedule,
+    seed: int,
+    labels: Tensor | None = None,
 ) -> Floats:
     """(E, N) squared error on the noise in images x0 (N, C, H, W) at each timestep, mean over pixels.
 
     Every image keeps its noise at all timesteps and for all networks of one seed, so that differences are paired.
+    labels: (N,) of the images, where the denoiser is class-conditional.
     """
     eps = image_noise(seed, range(len(x0_nchw)), x0_nchw.shape[1:], 0).to(x0_nchw)
     errors = []
     for n in timesteps:
         x_n = noise.add_noise(x0_nchw, eps, torch.full((len(x0_nchw),), n))
-        errors.append((denoiser.predict(x_n, n).eps - eps).square().mean(dim=(1, 2, 3)))
+        errors.append((denoiser.predict(x_n, n, labels).eps - eps).square().mean(dim=(1, 2, 3)))
     return torch.stack(errors).cpu().double().numpy()
 
 

@@ -12,7 +12,7 @@ from .parameters import Globals, Parameters
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
 from .shared import HardwareSettings, Noise, Sampling, SolverSettings
-from .training import Backbone, EarlyExit, Stage, Training
+from .training import Backbone, EarlyExit, FromCheckpoint, Stage, Training
 from .validation import validate, validate_globals
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "EarlyExit",
     "Evaluation",
     "ExitStatistics",
+    "FromCheckpoint",
     "Globals",
     "HardwareSettings",
     "LossGap",

@@ -59,13 +59,48 @@ class DataPreparation(Settings):
         return Decoding(self.image_size, self.crop or "centre", self.resize_filter or "lanczos", self.mode or "colour")
 
 
-class MetricReference(Settings):
-    """The feature extractor, a classifier trained on the training split, and the floor."""
+class TorchScriptFile(Settings):
+    """A TorchScript network that turns images into features, as file or at a URL."""
 
-    features: int = Field(ge=2, le=4096, description="D, width of the penultimate layer")
-    width: int = Field(ge=1, le=1024, description="channels of the first convolution")
-    steps: int = Field(ge=1, description="training steps")
+    path: str | None = Field(default=None, description="of the file; null where url is given")
+    url: str | None = Field(
+        default=None, pattern="^(https?|file)://", description="downloaded once, to data/01_raw/extractors"
+    )
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the file; another one is refused")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "TorchScriptFile":
+        if (self.path is None) == (self.url is None):
+            raise ValueError("either path or url says where the file is")
+        return self
+
+
+class MetricReference(Settings):
+    """The feature extractor, by default a classifier trained on the training split; the reference, and the floor."""
+
+    extractor: TorchScriptFile | None = Field(
+        description="null trains a classifier; else a TorchScript file such as the literature's Inception network"
+    )
+    reference: str = Field(
+        description="what generated images are held against: held_out, train or an .npz file of mu and sigma"
+    )
+    features: int = Field(ge=2, le=4096, description="D, width of the classifier's penultimate layer")
+    width: int = Field(ge=1, le=1024, description="channels of its first convolution")
+    steps: int = Field(ge=1, description="of its training")
     batch_images: int = Field(ge=1, description="images a training step")
     learning_rate: float = Field(gt=0, description="Adam's first learning rate; a cosine takes it to 0")
     seed: int = Field(ge=0, lt=2**32, description="key of its training, and of the floor's subsets")
-    floor_repeats: int = Field(ge=2, description="random training subsets whose distance makes the floor")
+    floor_repeats: int = Field(ge=2, description="random subsets of real images whose metrics make the floor")
+
+    @model_validator(mode="after")
+    def _reference_exists(self) -> "MetricReference":
+        if self.reference not in ("held_out", "train") and not self.reference.endswith(".npz"):
+            raise ValueError(f"reference is held_out, train or the path of an .npz file, not {self.reference!r}")
+        return self
+
+    @property
+    def files(self) -> list[str]:
+        """What is read of the user's: a TorchScript file, published statistics."""
+        extractor = self.extractor.path if self.extractor is not None else None
+        published = self.reference if self.reference.endswith(".npz") else None
+        return [path for path in (extractor, published) if path is not None]

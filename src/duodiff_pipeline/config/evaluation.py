@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..metrics.against_reference import MoreMetric
+from ..metrics.fid_infinity import FEWEST_IMAGES
 from .settings import Distinct, Settings
 from .shared import SolverSettings
 
@@ -15,6 +17,12 @@ class Evaluation(Settings):
         min_length=5, description="one seed a block of images"
     )
     images: int | None = Field(ge=2, description="images a block; null takes as many as are held out")
+    more_metrics: Annotated[tuple[MoreMetric, ...], Distinct] = Field(
+        description="measured beside FID, KID and memorisation, of the same features"
+    )
+    timed_batches: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Distinct] = Field(
+        min_length=1, description="images drawn at once, for the seconds of the clock"
+    )
     solver: SolverSettings
     schedules: int = Field(ge=1, description="schedules of the search's front to evaluate")
     exit_thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
@@ -22,3 +30,9 @@ class Evaluation(Settings):
     )
     middle: str | None = Field(description="backbone of the control of middle depth, or null")
     grid_images: int = Field(ge=1, description="images of a sample grid")
+
+    @model_validator(mode="after")
+    def _enough_images(self) -> "Evaluation":
+        if "fid_infinity" in self.more_metrics and self.images is not None and self.images < FEWEST_IMAGES:
+            raise ValueError(f"images is {self.images}, but fid_infinity needs at least {FEWEST_IMAGES} a block")
+        return self

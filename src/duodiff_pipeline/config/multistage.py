@@ -1,6 +1,6 @@
 """The section of the comparison of multistage networks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -86,9 +86,9 @@ class Multistage(Settings):
         return self
 
     def architecture(
-        self, name: str, image_size: int, channels: int, predicts: Predicts, noise: NoiseSchedule
+        self, name: str, image_size: int, channels: int, predicts: Predicts, noise: NoiseSchedule, **more: Any
     ) -> UNetConfig:
-        """Of a network; raises InputError where the numbers do not fit together."""
+        """Of a network; more: what it is conditioned on; raises InputError where the numbers do not fit together."""
         network = self.networks[name]
         return UNetConfig(
             image_size,
@@ -101,6 +101,7 @@ class Multistage(Settings):
             network.shared_encoder,
             predicts=predicts,
             noise=noise,
+            **more,
         )
 
 

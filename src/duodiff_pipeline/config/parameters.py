@@ -76,6 +76,7 @@ class Parameters(Settings):
             raise ValueError(f"early_exit.backbone is {self.early_exit.backbone!r}, but early exits belong to a uvit")
         if self.ase is not None:
             self._require_exit_schedule(self.ase)
+        self._require_guidance()
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
@@ -134,6 +135,14 @@ class Parameters(Settings):
                 ExitSchedule(ase.depths, self.noise.schedule()).require_fits(exit_depths)
             except InputError as error:
                 raise ValueError(f"ase.depths: {error}") from error
+
+    def _require_guidance(self) -> None:
+        """Raises ValueError where guidance names no backbone, or needs a class for no label that is not trained."""
+        guidance = self.sampling.guidance
+        if isinstance(guidance, dict) and (unknown := sorted(guidance.keys() - self.backbones.keys())):
+            raise ValueError(f"sampling.guidance names {unknown[0]!r}, but the backbones are {sorted(self.backbones)}")
+        if set(self.sampling.guidance_by(self.backbones).values()) != {1} and not self.training.label_dropout:
+            raise ValueError("sampling.guidance other than 1 needs training.label_dropout above 0")
 
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""

@@ -1,8 +1,10 @@
 """Sections that most nodes read: noise, hardware, sampling; and a solver as parameters name it."""
 
-from typing import Literal
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..diffusion.noise import NoiseKind, NoiseSchedule
 from ..diffusion.solvers import Solver, SolverName
@@ -41,6 +43,24 @@ class Sampling(Settings):
     """How images are generated everywhere."""
 
     micro_batch_images: int = Field(ge=1, description="images sampled at once, part of every record")
+    guidance: float | dict[str, float] = Field(
+        description="s of classifier-free guidance, eps_null + s (eps_label - eps_null), in all stages, or by the "
+        "backbone that serves (1 for who is not named); 1 is the label alone, 0 no label, anything else costs twice"
+    )
+
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _are_scales(cls, guidance: Any) -> Any:
+        for scale in guidance.values() if isinstance(guidance, dict) else [guidance]:
+            if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < math.inf:
+                raise ValueError(f"a scale is a number from 0 on, for all backbones or by name, not {scale!r}")
+        return guidance
+
+    def guidance_by(self, backbones: Iterable[str]) -> dict[str, float]:
+        """s of every backbone."""
+        if isinstance(self.guidance, dict):
+            return {name: self.guidance.get(name, 1.0) for name in backbones}
+        return dict.fromkeys(backbones, self.guidance)
 
 
 class SolverSettings(Settings):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,19 @@ class Stage(Settings):
         return math.ceil(edge - self.margin)
 
 
+class FromCheckpoint(Settings):
+    """A checkpoint in the official layout of U-ViT, bare or as DuoDiff's code wraps it; see `networks.official`."""
+
+    path: str = Field(description="the file")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="what that of the file must be")
+    timestep_scale: float = Field(
+        default=1.0, gt=0, description="what a timestep is multiplied by; 0.001 for networks trained on normalised time"
+    )
+    predicts: Literal["noise", "image"] = Field(default="noise", description="what its last layer puts out")
+    steps: int = Field(ge=1, description="training steps it has behind it, for the cost of training")
+    batch_images: int = Field(ge=1, description="images a step of that training")
+
+
 class Backbone(Settings):
     """One network and how long it is trained."""
 
@@ -63,13 +76,25 @@ class Backbone(Settings):
     steps: int = Field(ge=1, description="training steps")
     stage: Stage | None = Field(default=None, description="where it serves; null: it learns all timesteps")
     file: str | None = Field(default=None, description="network file to take, of the same data; null: it is trained")
+    from_checkpoint: FromCheckpoint | None = Field(
+        default=None, description="foreign checkpoint to take; null: it is trained"
+    )
 
     @model_validator(mode="after")
     def _can_be_built(self) -> "Backbone":
+        if self.from_checkpoint and self.file:
+            raise ValueError("file and from_checkpoint exclude each other")
+        if self.from_checkpoint and self.stage:
+            raise ValueError("stage and from_checkpoint exclude each other: a checkpoint learnt all timesteps")
         self.architecture(self.patch, 1)
         if self.file is not None and self.stage is not None and self.stage.edge is None:
             raise ValueError("the stage of a network from a file needs its edge")
         return self
+
+    @property
+    def taken_from(self) -> str | None:
+        """The file of a network that is not trained here; None where it is."""
+        return self.from_checkpoint.path if self.from_checkpoint else self.file
 
     def architecture(self, image_size: int, channels: int, **more: Any) -> TransformerConfig:
         """The network for images of that size; raises InputError where the numbers do not fit together."""
@@ -96,6 +121,12 @@ class Training(Settings):
     min_snr_gamma: float | None = Field(
         gt=0, description="gamma of min-SNR loss weights (arXiv 2303.09556); null weighs all timesteps alike"
     )
+    label_dropout: float | None = Field(
+        ge=0,
+        lt=1,
+        description="share of labels that a class-conditional network is trained without, for guidance; "
+        "0 trains no class for none; null trains unconditional networks",
+    )
     flip: bool = Field(description="mirror images at random")
     stored_as: StoredAs = Field(description="precision of the weights in network files; they compute in float32")
     checkpoint_every_steps: int = Field(ge=1, description="steps between checkpoints")
@@ -106,6 +137,15 @@ class Training(Settings):
         if self.predicts == "edm" and self.min_snr_gamma is not None:
             raise ValueError("predicts edm brings loss weights of its own: set min_snr_gamma: null")
         return self
+
+    def conditioning(self, classes: int) -> dict[str, Any]:
+        """What `UViTConfig` says of labels, for images of that many classes; raises InputError where these are none."""
+        if self.label_dropout is None:
+            return {}
+        if classes < 2:
+            raise InputError("training.label_dropout must be null: the images have no classes")
+        null_class = self.label_dropout > 0
+        return {"num_classes": classes + null_class, "null_class": null_class}
 
     def optimisation(self, steps: int) -> Optimisation:
         return Optimisation(

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ..analysis.denoiser_similarity import DenoiserDifferences
 from ..errors import InputError
-from ..files import ANEW, load_tensors, save_tensors, whole_file
+from ..files import ANEW, load_tensors, save_tensors, stored_kind, whole_file
 from ..images.pack import ImagePack
+from ..metrics import torchscript
 from ..metrics.classifier import FeatureClassifier
+from ..metrics.extractor import FeatureExtractor
 from ..metrics.reference import ReferenceStatistics
 from ..networks.files import StoredNetwork
 from ..tables import load_table, save_table
@@ -126,12 +128,13 @@ class ImagePackFile(FileDataset):
 
 
 class Extractor(FileDataset):
-    """A `FeatureClassifier`."""
+    """A `FeatureExtractor` of either kind."""
 
-    def load(self) -> FeatureClassifier:
-        return FeatureClassifier.load(self.path)
+    def load(self) -> FeatureExtractor:
+        scripted = stored_kind(self.path) == torchscript.KIND
+        return torchscript.TorchScriptExtractor.load(self.path) if scripted else FeatureClassifier.load(self.path)
 
-    def save(self, data: FeatureClassifier) -> None:
+    def save(self, data: FeatureExtractor) -> None:
         data.save(self.path)
 
 

@@ -23,12 +23,20 @@ class Prediction:
 
 
 class Denoiser(Protocol):
-    """Predicts the noise in a batch that stands at one timestep."""
+    """Predicts the noise in a batch that stands at one timestep.
+
+    One that is class-conditional also has `classes`, C: see `classes_of`.
+    """
 
     def predict(self, x: Tensor, timestep: float, labels: Tensor | None = None) -> Prediction:
         """Predict the noise in x.
 
         x: (N, C, H, W) in the network's dtype, all at the same `timestep` (0..T-1, fractions allowed).
-        labels: (N,) int64, or None for an unconditional network.
+        labels: (N,) int64, each 0..C-1, or None for an unconditional network.
         """
         ...
+
+
+def classes_of(denoiser: object) -> int:
+    """C, the number of classes whose labels it takes; 0 for an unconditional one, which need not say so."""
+    return getattr(denoiser, "classes", 0)

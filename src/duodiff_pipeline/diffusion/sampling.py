@@ -1,7 +1,8 @@
 """Sampling: a denoiser and a solver turn noise into images, micro-batch by micro-batch."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .denoiser import Denoiser
+from .denoiser import Denoiser, classes_of
 from .noise import NoiseSchedule
 from .random import image_noise
 from .solvers import Solver
@@ -38,6 +39,17 @@ class Trace:
     def gmacs_per_image(self) -> float:
         return float(self.macs.sum(axis=0).mean() / 1e9)
 
+    @classmethod
+    def joined(cls, traces: Sequence["Trace"]) -> "Trace":
+        """Of the same evaluations over more images; their seconds add up."""
+        return cls(
+            timesteps=traces[0].timesteps,
+            stages=traces[0].stages,
+            exit_depth=np.concatenate([t.exit_depth for t in traces], axis=1),
+            macs=np.concatenate([t.macs for t in traces], axis=1),
+            seconds=np.sum([t.seconds for t in traces], axis=0),
+        )
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -62,7 +74,8 @@ def sample(
     """Generate the images with the given indices (a range of step 1).
 
     Image i always stands in the same, always full micro-batch i // micro_batch_images: images are bit-identical for
-    any range that holds them and for any sharding, adaptive denoisers included.
+    any range that holds them and for any sharding, adaptive denoisers included. A class-conditional denoiser gets the
+    labels of `image_labels`.
 
     start: what earlier runs left, to go on from. Of evaluations that are not made again the trace has the seconds they
     once took.
@@ -79,15 +92,17 @@ def sample(
     ]
     first = batches.start * size
     kept = slice(image_indices.start - first, image_indices.stop - first)
-    traces = [piece.trace for piece in pieces]
-    trace = Trace(
-        timesteps=traces[0].timesteps,
-        stages=traces[0].stages,
-        exit_depth=np.concatenate([t.exit_depth for t in traces], axis=1)[:, kept],
-        macs=np.concatenate([t.macs for t in traces], axis=1)[:, kept],
-        seconds=np.sum([t.seconds for t in traces], axis=0),
-    )
+    whole = Trace.joined([piece.trace for piece in pieces])
+    trace = replace(whole, exit_depth=whole.exit_depth[:, kept], macs=whole.macs[:, kept])
     return Samples(torch.cat([piece.images for piece in pieces])[kept], trace)
+
+
+def image_labels(image_indices: range, classes: int, device: torch.device | str = "cpu") -> Tensor | None:
+    """(N,) int64: image i has label i mod C, so that any run of images is spread over the classes evenly.
+
+    None for no classes, of an unconditional denoiser.
+    """
+    return (torch.tensor(image_indices) % classes).to(device) if classes else None
 
 
 def _sample_micro_batch(
@@ -104,11 +119,11 @@ def _sample_micro_batch(
     state = start.recall(depends_on) if start else None
     if state is None:
         state = State(image_noise(seed, indices, shape_chw, 0).to(device), solver.start(noise), ())
-    run = state.run
+    run, labels = state.run, image_labels(indices, classes_of(denoiser), device)
     for i in range(len(state.evaluations), len(run.grid)):
         step_noise = image_noise(seed, indices, shape_chw, i + 1).to(device) if run.stochastic else None
         started = _clock(device)
-        prediction = denoiser.predict(state.x, run.grid[i])
+        prediction = denoiser.predict(state.x, run.grid[i], labels)
         x = run.step(prediction.eps, i, state.x, step_noise, prediction.stage)
         made = Evaluation(prediction.stage, prediction.exit_depth, prediction.macs, _clock(device) - started)
         state = State(x, run, (*state.evaluations, made))

@@ -21,7 +21,7 @@ from ..images.pixels import from_uint8
 from .extractor import extract_features
 from .quarter_turns import QuarterTurns
 
-_KIND = "feature classifier"
+KIND = "feature classifier"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class FeatureClassifier(nn.Module):
                 f"this classifier takes torch.uint8 images of shape {expected},"
                 f" not {images_u8.dtype} of shape {tuple(images_u8.shape[1:])}"
             )
-        features: Tensor = self.body(from_uint8(images_u8))
+        features: Tensor = self.body(from_uint8(images_u8.to(self.head.weight.device)))
         return features
 
     def logits(self, images_u8: Tensor) -> Tensor:
@@ -97,12 +97,12 @@ class FeatureClassifier(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write architecture and weights to one safetensors file."""
-        save_tensors(path, _KIND, asdict(self.config), self.state_dict())
+        save_tensors(path, KIND, asdict(self.config), self.state_dict())
 
     @classmethod
     def load(cls, path: Path) -> "FeatureClassifier":
         """The classifier that `save` wrote; raises what `load_tensors` raises."""
-        config, tensors = load_tensors(path, _KIND)
+        config, tensors = load_tensors(path, KIND)
         classifier = cls(ClassifierConfig(**config))
         classifier.load_state_dict(tensors)
         return classifier
@@ -146,7 +146,7 @@ def accuracy(
     classifier: FeatureClassifier, images_u8: Tensor | QuarterTurns, labels: Tensor, batch_images: int
 ) -> float:
     """Share (0..1) of uint8 images (N, C, H, W) whose largest logit is that of their label (N,)."""
-    features = torch.from_numpy(extract_features(classifier, images_u8, batch_images)).float()
+    features = torch.from_numpy(extract_features(classifier, images_u8, batch_images))
     with torch.inference_mode():
         correct = classifier.head(features).argmax(dim=1) == labels
     return float(correct.double().mean())

@@ -1,5 +1,6 @@
 """The contract of feature extractors, and features of many images."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,30 +25,32 @@ class FeatureExtractor(Protocol):
 
     def __call__(self, images_u8: Tensor) -> Any: ...
 
+    def to(self, device: torch.device | str) -> Any:
+        """Move it; it takes images from wherever they are."""
+
+    def save(self, path: Path) -> None: ...
+
 
 def extract_features(
     extractor: FeatureExtractor, images_u8: Tensor | QuarterTurns, batch_images: int
-) -> NDArray[np.float64]:
-    """Features (N, D) float64 of uint8 images (N, C, H, W).
+) -> NDArray[np.float32]:
+    """Features (N, D) float32 of uint8 images (N, C, H, W).
 
     Every batch has `batch_images` images, the last one padded with zeros: matrix kernels round differently for
     different shapes, and the features of an image must not depend on how many others come with it.
 
     Raises ValueError where there is no image.
     """
-    if len(images_u8) == 0:
+    n = len(images_u8)
+    if n == 0:
         raise ValueError("there are no images to extract features from")
-    chunks = []
+    features = np.empty((0, 0), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(images_u8), batch_images):
+        for start in range(0, n, batch_images):
             batch = images_u8[start : start + batch_images]
             padding = batch.new_zeros(batch_images - len(batch), *batch.shape[1:])
-            chunks.append(extractor(torch.cat([batch, padding]))[: len(batch)].double().cpu().numpy())
-    return np.concatenate(chunks)
-
-
-def require_finite(features: NDArray[np.floating]) -> None:
-    """Raise ValueError, saying how many images are concerned, where features (N, D) are not finite."""
-    bad = int((~np.isfinite(features)).any(axis=1).sum())
-    if bad:
-        raise ValueError(f"the features of {bad} of {len(features)} images are not finite")
+            found = extractor(torch.cat([batch, padding]))[: len(batch)].float().cpu().numpy()
+            if start == 0:
+                features = np.empty((n, found.shape[1]), np.float32)
+            features[start : start + len(batch)] = found
+    return features

@@ -7,7 +7,7 @@ the expected value at that n. Blocks say nothing about another training; for tha
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -25,6 +25,10 @@ class Interval:
     low: float
     high: float
     method: str
+
+    def within(self, least: float, most: float) -> "Interval":
+        """Its ends no further than the metric itself can go."""
+        return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
 def block_interval(blocks: Sequence[float], shared_variance: float = 0.0) -> Interval:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_argmin_min
 
+from .blocks import blocks
 from .intervals import Interval, block_interval
 
-IMAGES_AT_ONCE = 8192
 ROUNDING = 1e-6  # of float32 features, relative to their norm
 
 
@@ -55,14 +55,16 @@ class Neighbours:
         n = len(generated)
         if n < 2:
             raise ValueError(f"the nearest real images of {n} generated one cannot be compared: 2 are needed")
-        train, to_train = _nearest(generated, self.train)
-        held_out, to_held_out = _nearest(generated, self.held_out)
-        further = to_held_out - to_train
-        tie = abs(further) <= ROUNDING * np.linalg.norm(generated.astype(np.float64), axis=1)
-        share = np.where(tie, 0.5, further > 0).mean()
-        nearest = np.where(further > 0, train, len(self.train) + held_out)
+        nearer, nearest = np.empty(n), np.empty(n, np.int64)
+        for place, queries in blocks(generated):
+            train, to_train = _nearest(queries, self.train)
+            held_out, to_held_out = _nearest(queries, self.held_out)
+            further = to_held_out - to_train
+            tie = abs(further) <= ROUNDING * np.linalg.norm(queries, axis=1)
+            nearer[place] = np.where(tie, 0.5, further > 0)
+            nearest[place] = np.where(further > 0, train, len(self.train) + held_out)
         counts = np.unique(nearest, return_counts=True)[1]
-        return Nearness(float(share), float((counts * (counts - 1)).sum() / (n * (n - 1))))
+        return Nearness(float(nearer.mean()), float((counts * (counts - 1)).sum() / (n * (n - 1))))
 
 
 def share_by_chance(n_train: int, n_held_out: int) -> float:
@@ -79,17 +81,14 @@ def memorisation_interval(blocks: Sequence[Nearness], n_train: int, n_held_out: 
     same_nearest = float(np.mean([block.same_nearest for block in blocks]))
     split_variance = p * (1 - p) * n_real / (n_real - 1) * max(0.0, same_nearest - 1 / n_real)
     interval = block_interval([block.share for block in blocks], split_variance)
-    method = f"{interval.method}, and the draw of the held-out images"
-    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high), method=method)
+    return replace(interval.within(0, 1), method=f"{interval.method}, and the draw of the held-out images")
 
 
-def _nearest(generated: NDArray[Any], images: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _nearest(queries: NDArray[np.float64], images: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Index of the nearest image and Euclidean distance to it, both (n,)."""
-    queries = generated.astype(np.float64)
     index, distance = np.zeros(len(queries), np.int64), np.full(len(queries), np.inf)
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        some = images[start : start + IMAGES_AT_ONCE].astype(np.float64)
+    for place, some in blocks(images):
         nearest, its_distance = pairwise_distances_argmin_min(queries, some)
         nearer = its_distance < distance
-        index[nearer], distance[nearer] = start + nearest[nearer], its_distance[nearer]
+        index[nearer], distance[nearer] = place.start + nearest[nearer], its_distance[nearer]
     return index, distance

@@ -14,21 +14,24 @@ _COMPARABLE = ("name", "extractor_sha256", "reference_sha256", "n_reference", "n
 class MetricRecord(BaseModel):
     """One metric of one denoiser under one schedule and solver.
 
-    Where the reference is training and held-out images together, reference_sha256 covers both.
-
     Raises ValueError (pydantic's) for unknown or missing fields, values that are not finite, an interval that does
     not hold the value, and k beyond nfe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="metric: fid, kid, memorisation_features or memorisation_pixels")
+    name: str = Field(
+        description="metric: fid, kid, fid_infinity, precision, recall, memorisation_features or memorisation_pixels"
+    )
     value: FiniteFloat = Field(description="mean over the seed blocks, in the metric's unit")
     interval_low: FiniteFloat
     interval_high: FiniteFloat
     interval_method: str = Field(description="how the interval was made, with confidence and number of blocks")
     n_generated: Count = Field(description="generated images in each seed block: the n that the bias depends on")
-    n_reference: Count = Field(description="real images that the generated ones are held against")
+    reference: Literal["held_out", "train", "published", "both"] = Field(
+        default="held_out", description="what reference_sha256 is of; both: training and held-out images"
+    )
+    n_reference: Count | None = Field(description="real images in it; None of published statistics, which do not say")
     extractor: str = Field(description="name of the feature extractor, or pixels")
     extractor_sha256: Sha256 | None = Field(description="None for pixels, which are not extracted")
     reference_sha256: Sha256
@@ -44,6 +47,11 @@ class MetricRecord(BaseModel):
     gmacs: FiniteFloat = Field(ge=0, description="1e9 multiply-accumulates an image, all evaluations together")
     micro_batch_images: Count = Field(description="images in each batch that the sampler runs")
     weights: Literal["raw", "ema"]
+    guidance: tuple[FiniteFloat, ...] | None = Field(
+        default=None,
+        description="scale of classifier-free guidance of every stage, where image i has label i mod C; None of "
+        "unconditional networks",
+    )
     seeds: tuple[int, ...] = Field(description="of the seed blocks, in their order")
     expected: FiniteFloat | None = Field(default=None, description="value by chance alone; None where there is none")
     warnings: tuple[str, ...] = Field(default=(), description="what a reader must know before trusting the value")
@@ -72,10 +80,10 @@ def incomparable(a: MetricRecord, b: MetricRecord) -> str | None:
     return None
 
 
-def few_images_warnings(n_generated: int, n_reference: int, n_features: int) -> tuple[str, ...]:
+def few_images_warnings(n_generated: int, n_reference: int | None, n_features: int) -> tuple[str, ...]:
     """What `MetricRecord.warnings` must say where a covariance of n_features features comes from too few images."""
     return tuple(
         f"{n} {whose} images for {n_features} features: their covariance is singular and the distance far too large"
         for n, whose in ((n_generated, "generated"), (n_reference, "reference"))
-        if n < n_features
+        if n is not None and n < n_features
     )

@@ -54,6 +54,10 @@ class AdaptiveDenoiser:
         self.patience = patience
         self.macs_by_exit_depth = _macs_by_exit_depth(self.network, exits)
 
+    @property
+    def classes(self) -> int:
+        return self.network.classes
+
     def predict(self, x: Tensor, timestep: float, labels: Tensor | None = None) -> Prediction:
         """See `Denoiser.predict`."""
         net, n = self.network, len(x)

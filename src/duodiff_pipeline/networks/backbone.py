@@ -14,10 +14,51 @@ from ..errors import InputError
 from .preconditioning import Predicting
 
 
+class Conditional:
+    """What an architecture says of labels.
+
+    num_classes: label embeddings, 0 for an unconditional network; null_class: whether the last of them stands for no
+    label.
+    """
+
+    num_classes: int
+    null_class: bool
+
+    @property
+    def classes(self) -> int:
+        """C: labels 0..C-1 are those of images; 0 for an unconditional network."""
+        return self.num_classes - self.null_class
+
+    @property
+    def null_label(self) -> int | None:
+        """The label that stands for none, which comes after those of images; None where nothing was trained for it."""
+        return self.classes if self.null_class else None
+
+    def require_a_class(self) -> None:
+        """Raises InputError where there is a null class but no other."""
+        if self.null_class and self.num_classes < 2:
+            raise InputError(f"{self.num_classes} label embeddings are too few for a null class beside another")
+
+
+class BackboneConfig(Predicting, Protocol):
+    """What every architecture says."""
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def null_label(self) -> int | None: ...
+
+
 class Backbone(nn.Module):
     """A network, or a part of one, that predicts noise at one cost for all images; keeps the `Denoiser` contract."""
 
-    config: Predicting
+    config: BackboneConfig
+
+    @property
+    def classes(self) -> int:
+        """C: it takes labels 0..C-1, or none where C is 0."""
+        return self.config.classes
 
     @property
     @abstractmethod

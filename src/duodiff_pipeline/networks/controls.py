@@ -30,6 +30,6 @@ def reversed_order(plan: SamplingPlan, named: bool = False) -> SamplingPlan:
 
 def throughout(what: str, network: str, plan: SamplingPlan, bank: NetworkBank) -> SamplingPlan:
     """One network with as many steps as come nearest to the cost of a plan."""
-    evaluations = bank.static_gmacs(plan) * 1e9 / bank.network(network).macs
+    evaluations = bank.static_gmacs(plan) * 1e9 / bank.macs(network)
     solver = plan.solver.alone.of_evaluations(evaluations, plan.schedule.noise)
     return single(plan_name(f"control {what}", solver), network, solver, plan.schedule.noise)

@@ -22,10 +22,8 @@ class ExitHead(ReadsOut):
 
     def __init__(self, config: UViTConfig) -> None:
         super().__init__()
-        c = self.config = config
-        self.norm = nn.LayerNorm(c.width)
-        self.decoder_pred = nn.Linear(c.width, c.patch**2 * c.channels)
-        self.final_layer = nn.Conv2d(c.channels, c.channels, 3, padding=1)
+        self.config = config
+        self.add_output_layers()
 
     def forward(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
         return self.read_out(tokens_nsd, x_nchw, timesteps)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
@@ -51,13 +51,13 @@ def _config(kind: str, architecture: dict[str, Any]) -> TransformerConfig | UNet
 @dataclass(frozen=True)
 class NetworkHeader:
     """architecture: the constructor's arguments; timestep_range: [low, high) it was trained for; training: its
-    parameters, seed and hardware; step: optimiser steps made; weights: which of raw and averaged ones; data_sha256: of
-    the training pack; backbone_sha256: of the network that early exits were made for, or that this one was fine-tuned
-    from; teacher_sha256: of the one whose predictions it learnt; step_macs: multiply-accumulates of a training step for
-    one image, mean over the steps, None where that is three passes of the network alone; stored_as: precision of the
-    weights in the file, which compute in float32 once loaded; exit_schedule: the one it was trained for, as
-    `ExitSchedule.to_dict` has it; stage_edges: e_1 > e_2 > ..., where the network has a part for every stage, part j
-    having been trained for e_j > n >= e_{j+1} of the range.
+    parameters, seed and hardware, or of which foreign checkpoint it is; step: optimiser steps made; weights: which of
+    raw and averaged ones; data_sha256: of the training pack, None where nobody knows; backbone_sha256: of the network
+    that early exits were made for, or that this one was fine-tuned from; teacher_sha256: of the one whose predictions
+    it learnt; step_macs: multiply-accumulates of a training step for one image, mean over the steps, None where that is
+    three passes of the network alone; stored_as: precision of the weights in the file, which compute in float32 once
+    loaded; exit_schedule: the one it was trained for, as `ExitSchedule.to_dict` has it; stage_edges: e_1 > e_2 > ...,
+    where the network has a part for every stage, part j having been trained for e_j > n >= e_{j+1} of the range.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class NetworkHeader:
     training: dict[str, Any]
     step: int
     weights: Literal["raw", "ema"]
-    data_sha256: str
+    data_sha256: str | None
     backbone_sha256: str | None = None
     teacher_sha256: str | None = None
     step_macs: float | None = None
@@ -129,7 +129,11 @@ class StoredNetwork:
 
         Raises InputError, naming the file, where it is missing, damaged, or of another kind or architecture.
         """
-        raw, state = load_tensors(path, "network")
+        return cls.put_together(path, *load_tensors(path, "network"))
+
+    @classmethod
+    def put_together(cls, path: Path, raw: dict[str, Any], state: dict[str, Tensor]) -> "StoredNetwork":
+        """A header as JSON has it and tensors by name, both read from `path`; raises InputError as `load` does."""
         try:
             tuples: dict[str, Any] = {key: tuple(raw[key]) for key in ("timestep_range", "stage_edges") if key in raw}
             header = NetworkHeader(**{**raw, **tuples})

@@ -1,17 +1,18 @@
 """Sampling plans: a denoiser and a solver in names and numbers only, and how to make them of stored networks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Any
 
 from ..diffusion.denoiser import Denoiser
+from ..diffusion.guidance import GuidedDenoiser, evaluations_at
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.solvers import Solver
 from ..diffusion.stages import StageSchedule
 from ..errors import InputError
 from .adaptive import AdaptiveDenoiser
-from .backbone import Backbone, HasParts, network_of, part_of
+from .backbone import Backbone, BackboneConfig, HasParts, network_of, part_of
 from .early_exit import EarlyExits
 from .exit_schedule import ExitSchedule
 from .files import StoredNetwork
@@ -84,21 +85,54 @@ def single(name: str, network: str, solver: Solver, noise: NoiseSchedule) -> Sam
 class NetworkBank:
     """The stored backbones by name, and the early exits of one of them. A part is named "<network>/<part>".
 
-    Raises InputError where backbones were trained on other images than one another, or the exits belong to another
-    network.
+    guidance: scale of classifier-free guidance by backbone, 1 where it is not named.
+
+    Raises InputError where backbones were trained on other images than one another or take labels of other classes, the
+    exits belong to another network, or guidance needs a null class that a backbone lacks. Foreign checkpoints, trained
+    on nobody knows which images, go with all.
     """
 
     backbones: Mapping[str, StoredNetwork]
     exits: StoredNetwork | None = None
     exits_of: str | None = None
+    guidance: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len({stored.header.data_sha256 for stored in self.backbones.values()}) > 1:
+        if len({stored.header.data_sha256 for stored in self.backbones.values()} - {None}) > 1:
             raise InputError(
                 f"the backbones {sorted(self.backbones)} were not trained on the same images: train them anew"
             )
         if self.exits is not None and self.exits.header.backbone_sha256 != self.backbones[self.exits_of or ""].sha256:
             raise InputError(f"the early exits do not belong to this {self.exits_of}: train them anew")
+        by_name = {name: self._config(name).classes for name in self.backbones}
+        if len(set(by_name.values())) > 1:
+            raise InputError(f"the backbones take labels of different numbers of classes: {by_name}")
+        for name in self.backbones:
+            if self._scale(name) != 1 and self._config(name).null_label is None:
+                raise InputError(
+                    f"guidance of {name} by {self._scale(name):g} needs a class for no label, but it has none"
+                )
+
+    @property
+    def classes(self) -> int:
+        """C, which all backbones have; 0 where they are unconditional."""
+        return next((self._config(name).classes for name in self.backbones), 0)
+
+    def guidance_of(self, plan: SamplingPlan) -> tuple[float, ...] | None:
+        """The scale of every stage of a plan; None where nothing is conditional."""
+        return tuple(self._scale(name) for name in plan.schedule.serves) if self.classes else None
+
+    def _scale(self, name: str) -> float:
+        return self.guidance.get(network_of(name), 1.0)
+
+    def _config(self, name: str) -> BackboneConfig:
+        return self.stored(name).module.config  # type: ignore[return-value]
+
+    def _guided(self, denoiser: Denoiser, name: str) -> Denoiser:
+        null_label, scale = self._config(name).null_label, self._scale(name)
+        if null_label is None or scale == 1:
+            return denoiser
+        return GuidedDenoiser(denoiser, null_label, scale)
 
     def stored(self, name: str) -> StoredNetwork:
         """What a name in a plan belongs to; raises InputError where there is no such backbone."""
@@ -134,14 +168,18 @@ class NetworkBank:
                     f"{name} was trained on {network.config.noise}, but the schedule lies on {schedule.noise}"
                 )
         if plan.exit_threshold is None:
-            return StagedDenoiser(schedule, {name: self.network(name) for name in schedule.serves})
+            return StagedDenoiser(schedule, {name: self._guided(self.network(name), name) for name in schedule.serves})
         (name,) = schedule.serves
         if self.exits is None or name != self.exits_of:
             raise InputError(f"{plan.name}: {name} has no early exits")
         network, exits = self.network(name), self.exits.module
         assert isinstance(network, UViT)
         assert isinstance(exits, EarlyExits | SharedExits)
-        return AdaptiveDenoiser(network, exits, plan.exit_threshold, plan.exit_patience)
+        return self._guided(AdaptiveDenoiser(network, exits, plan.exit_threshold, plan.exit_patience), name)
+
+    def macs(self, name: str) -> int:
+        """Multiply-accumulates of one evaluation of one image by a backbone or a part, guidance included."""
+        return evaluations_at(self._scale(name)) * self.network(name).macs
 
     def note(self, plan: SamplingPlan) -> str:
         """What must be said of a plan that samples with another exit schedule than its network was trained for."""
@@ -155,9 +193,9 @@ class NetworkBank:
                 return "sampled with another exit schedule than it was trained for"
         return ""
 
-    def served_by(self, plan: SamplingPlan) -> tuple[tuple[int, str, str | None], ...]:
-        """Of each evaluation, the stage, and who serves it: the sha256 of the network, and the part."""
-        serves = [(self.stored(name).sha256, part_of(name)) for name in plan.schedule.serves]
+    def served_by(self, plan: SamplingPlan) -> tuple[tuple[int, str, str | None, float], ...]:
+        """Of each evaluation, the stage, and who serves it: the sha256 of the network, the part, and its guidance."""
+        serves = [(self.stored(name).sha256, part_of(name), self._scale(name)) for name in plan.schedule.serves]
         return tuple((stage, *serves[stage]) for stage in map(plan.schedule.stage, plan.grid))
 
     def resident_parameters(self, plan: SamplingPlan) -> int:
@@ -171,4 +209,4 @@ class NetworkBank:
 
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""
-        return sum(self.network(name).macs for name in plan.schedule.assignment(plan.grid)) / 1e9
+        return sum(self.macs(name) for name in plan.schedule.assignment(plan.grid)) / 1e9

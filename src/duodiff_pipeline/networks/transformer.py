@@ -16,21 +16,22 @@ from torch import Tensor, nn
 
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
-from .backbone import Backbone
+from .backbone import Backbone, Conditional
 from .cost import count_macs
 from .preconditioning import Predicts
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(Conditional):
     """Architecture of a backbone.
 
-    depth counts all blocks. num_classes is 0 for an unconditional network. timestep_scale multiplies the timestep
+    depth counts all blocks; num_classes and null_class: see `Conditional`. timestep_scale multiplies the timestep
     before it is embedded: 1 for networks trained here, 0.001 for checkpoints trained on normalised time. predicts says
     what the last layer puts out: the noise, the clean image, or what EDM's preconditioning makes of the two (see
     `preconditioning`); `forward` returns the noise in any case, by `noise`, the schedule that the network belongs to.
 
-    Raises InputError where the patch does not divide the image, or the heads do not divide the width.
+    Raises InputError where the patch does not divide the image, the heads do not divide the width, or there is a null
+    class but no other.
     """
 
     image_size: int
@@ -43,12 +44,14 @@ class TransformerConfig:
     timestep_scale: float = 1.0
     predicts: Predicts = "noise"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+    null_class: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
             raise InputError(f"patch {self.patch} does not divide the image size {self.image_size}")
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise InputError(f"heads {self.heads} does not divide the width {self.width}")
+        self.require_a_class()
 
     @property
     def patches(self) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
-from .backbone import Backbone, require_labels
+from .backbone import Backbone, Conditional, require_labels
 from .cost import count_macs
 from .preconditioning import Predicts, network_input, output_to_noise
 from .uvit import timestep_embedding
@@ -31,14 +31,15 @@ ROOT_2 = math.sqrt(2)
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(Conditional):
     """Architecture of a U-Net.
 
     decoder_widths: one a stage, noise to data; multipliers: of the widths, one a level; blocks: residual ones a level
     of the encoder (a decoder has one more); attention_sides: of the levels with attention, pixels; shared_encoder: one
-    for all decoders, or one for each; num_classes, predicts, noise: see `TransformerConfig`.
+    for all decoders, or one for each; num_classes, predicts, noise, null_class: see `TransformerConfig`.
 
-    Raises InputError where the image cannot be halved as often as levels ask for, and for widths that are odd.
+    Raises InputError where the image cannot be halved as often as levels ask for, for widths that are odd, and where
+    there is a null class but no other.
     """
 
     image_size: int
@@ -52,6 +53,7 @@ class UNetConfig:
     num_classes: int = 0
     predicts: Predicts = "noise"
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+    null_class: bool = False
 
     def __post_init__(self) -> None:
         for name in ("decoder_widths", "multipliers", "attention_sides"):
@@ -61,6 +63,7 @@ class UNetConfig:
                 f"{len(self.multipliers)} levels halve the image {len(self.multipliers) - 1} times, "
                 f"which its size {self.image_size} does not bear"
             )
+        self.require_a_class()
         odd = [width for width in (self.encoder_width, *self.decoder_widths) if width % 4]
         if odd:
             raise InputError(f"width {odd[0]} is no multiple of 4, the least channels of a group that is normalised")

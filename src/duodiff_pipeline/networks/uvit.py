@@ -32,11 +32,14 @@ class UViTConfig(TransformerConfig):
 
     dropped_first: which out blocks go first where an exit depth drops some, those near the output or those near the
     middle; in blocks and the middle one always run, for without them the long skips carry nothing (ASE, figure 8).
+    mlp_ratio is the hidden width of an MLP over D; final_conv: whether a 3x3 convolution ends the network.
 
     Raises InputError where the depth is even, too.
     """
 
     dropped_first: DropOrder = "outer"
+    mlp_ratio: int = 4
+    final_conv: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,12 +80,12 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear(D, 4D), GELU, Linear(4D, D)."""
+    """Linear(D, R D), GELU, Linear(R D, D) with R = ratio."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, ratio: int = 4) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = nn.Linear(width, ratio * width)
+        self.fc2 = nn.Linear(ratio * width, width)
 
     def forward(self, x_nsd: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x_nsd)))
@@ -91,12 +94,12 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block; an out block first merges a long skip into the stream."""
 
-    def __init__(self, width: int, heads: int, merges_skip: bool = False) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int = 4, merges_skip: bool = False) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, mlp_ratio)
         self.skip_linear = nn.Linear(2 * width, width) if merges_skip else None
 
     def forward(self, x_nsd: Tensor, skip_nsd: Tensor | None = None, running: int | None = None) -> Tensor:
@@ -135,7 +138,13 @@ class ReadsOut(nn.Module):
     config: UViTConfig
     norm: nn.LayerNorm
     decoder_pred: nn.Linear
-    final_layer: nn.Conv2d
+    final_layer: nn.Module
+
+    def add_output_layers(self) -> None:
+        c = self.config
+        self.norm = nn.LayerNorm(c.width)
+        self.decoder_pred = nn.Linear(c.width, c.patch**2 * c.channels)
+        self.final_layer = nn.Conv2d(c.channels, c.channels, 3, padding=1) if c.final_conv else nn.Identity()
 
     def read_out(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
         """Tokens (N, S, D) to the noise (N, C, H, W) in the images x at timesteps (N,)."""
@@ -159,12 +168,11 @@ class UViT(ReadsOut, TransformerBackbone):
         self.patch_embed = PatchEmbed(c.patch, c.channels, c.width)
         self.label_emb = nn.Embedding(c.num_classes, c.width) if c.num_classes else None
         self.pos_embed = nn.Parameter(torch.zeros(1, c.extra_tokens + c.patches, c.width))
-        self.in_blocks = nn.ModuleList(Block(c.width, c.heads) for _ in range(half))
-        self.mid_block = Block(c.width, c.heads)
-        self.out_blocks = nn.ModuleList(Block(c.width, c.heads, merges_skip=True) for _ in range(half))
-        self.norm = nn.LayerNorm(c.width)
-        self.decoder_pred = nn.Linear(c.width, c.patch**2 * c.channels)
-        self.final_layer = nn.Conv2d(c.channels, c.channels, 3, padding=1)
+        size = (c.width, c.heads, c.mlp_ratio)
+        self.in_blocks = nn.ModuleList(Block(*size) for _ in range(half))
+        self.mid_block = Block(*size)
+        self.out_blocks = nn.ModuleList(Block(*size, merges_skip=True) for _ in range(half))
+        self.add_output_layers()
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Fill every parameter from `generator`: normal(0.02) matrices, PyTorch's bounds for convolutions."""

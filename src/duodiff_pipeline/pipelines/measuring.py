@@ -6,7 +6,7 @@ import torch
 
 from ..config import HardwareSettings, Noise, Sampling
 from ..images.pack import ImagePack
-from ..metrics.classifier import FeatureClassifier
+from ..metrics.extractor import FeatureExtractor
 from ..metrics.measure import Meter
 from ..metrics.reference import ReferenceStatistics
 from ..networks.files import StoredNetwork
@@ -29,21 +29,22 @@ def sampling_device(hardware: HardwareSettings, *networks: StoredNetwork) -> Dev
 
 
 def make_meter(
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    train: ImagePack,
+    held_out: ImagePack,
     images: int | None,
     noise: Noise,
     sampling: Sampling,
     device: Device,
 ) -> Meter:
-    """A meter of `images` generated images, or of as many as are held out."""
+    """A meter of `images` generated images, or of as many as are held out; the extractor is moved to the device."""
+    extractor.to(device)
     return Meter(
         extractor=extractor,
         reference=reference,
         noise=noise.schedule(),
-        shape_chw=train.shape_chw,
-        n_images=images or reference.statistics.n_images,
+        shape_chw=held_out.shape_chw,
+        n_images=images or len(held_out),
         micro_batch_images=sampling.micro_batch_images,
         device=device,
     )

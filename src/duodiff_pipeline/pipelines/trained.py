@@ -58,7 +58,15 @@ def train_once(
     from ..training.batches import StepBatches
 
     low, high = map(int, header.timestep_range)
-    batches = StepBatches(train.images, (low, high), training.batch_images, header.step, seed, training.flip)
+    batches = StepBatches(
+        train.images,
+        (low, high),
+        training.batch_images,
+        header.step,
+        seed,
+        training.flip,
+        **training_labels(train, training),
+    )
     (network,), curve, seconds = train_and_keep(
         name, module, header, train, batches, training, hardware, inputs, work_folder, draw=draw
     )
@@ -131,6 +139,13 @@ def train_and_keep(
     networks = [StoredNetwork.load(path) for path in (*kept.values(), finished)]
     curve = {"losses": result["losses"], "training_gmacs": training_gmacs(networks[-1])}
     return networks, curve, {"seconds": result["seconds"]}
+
+
+def training_labels(train: ImagePack, training: Training) -> dict[str, Any]:
+    """What batches need of labels; nothing for unconditional networks."""
+    if training.label_dropout is None:
+        return {}
+    return {"labels": train.labels, "label_dropout": training.label_dropout, "null_label": train.classes}
 
 
 def sample_grid(denoiser: Denoiser, noise: NoiseSchedule, train: ImagePack, seed: int, device: torch.device) -> Tensor:

@@ -22,7 +22,8 @@ from .measured import MeasuredPlan
 from .page import full_depth, run_command
 from .prices import price_rows
 from .report_data import ReportData
-from .statements import exit_speeds, exits, headline, reasons
+from .seconds import timed_batches, why_seconds_differ
+from .statements import exit_speeds, exits, floor_images, headline, reasons, reference_said
 from .switches import SwitchRange, suggested_switches
 from .template import render
 from .training_commands import training_commands
@@ -92,7 +93,7 @@ def draw_answer_figures(findings: Findings, data: AnswerData) -> dict[str, str]:
 def render_answer(findings: Findings, data: AnswerData) -> str:
     """The page; its figures stand in the folder `figures` beside it.
 
-    Raises InputError where the curves were measured with other networks, reference or number of images.
+    Raises InputError where the curves were measured with other networks, guidance, reference or number of images.
     """
     report = data.report
     _require_same_networks(findings, data)
@@ -108,6 +109,9 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         command=run_command(report.environment, report.runtime_params),
         git=report.git,
         record=record,
+        reference=reference_said(record),
+        floor_images=floor_images(findings),
+        why_seconds_differ=why_seconds_differ(timed_batches(findings, report.timings["by_batch"]), findings),
         claims=_claims(findings, data, suggested),
         networks=[_network_row(name, network, data) for name, network in data.networks.items()],
         training_commands=training_commands(report, data.networks, taken),
@@ -145,10 +149,13 @@ def _require_same_networks(findings: Findings, data: AnswerData) -> None:
     middle = {"middle": parameters.evaluation.middle} if parameters.evaluation.middle else {}
     names = {**ends, **middle, **{name: name for name in parameters.first_stage}}
     networks = {role: data.networks[name].sha256 for role, name in names.items()}
-    if set(data.curve_table["measured_with"]) != {measured_with(networks, record.reference_sha256, record.n_generated)}:
+    scale = parameters.sampling.guidance_by(names.values())
+    guidance = {role: scale[name] for role, name in names.items()}
+    now = measured_with(networks, record.reference_sha256, record.n_generated, guidance)
+    if set(data.curve_table["measured_with"]) != {now}:
         raise InputError(
-            "switch_curves was measured with other networks, another reference or another number of images than the "
-            "records: run the pipeline switch_curves again"
+            "switch_curves was measured with other networks or guidance, another reference or another number of images "
+            "than the records: run the pipeline switch_curves again"
         )
 
 

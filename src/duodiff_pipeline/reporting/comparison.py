@@ -14,7 +14,8 @@ from ..metrics.intervals import Interval, paired_difference, unpaired_difference
 from ..metrics.records import MetricRecord, incomparable
 from ..past_runs import PastRun
 
-LOWER_IS_BETTER = ("fid", "kid")
+LOWER_IS_BETTER = ("fid", "kid", "fid_infinity")
+HIGHER_IS_BETTER = ("precision", "recall")
 FIRST_METRIC = "fid"
 
 
@@ -39,6 +40,8 @@ class Compared:
         higher = self.difference.low > 0
         if self.record.name in LOWER_IS_BETTER:
             return "worse" if higher else "better"
+        if self.record.name in HIGHER_IS_BETTER:
+            return "better" if higher else "worse"
         return "higher" if higher else "lower"
 
 

@@ -155,7 +155,8 @@ def _cell(one: Compared) -> dict[str, str]:
 
 
 def _title(metric: str) -> str:
-    return metric.upper() if len(metric) <= 3 else metric.replace("_", " ").capitalize()
+    first, *others = metric.split("_")
+    return " ".join([first.upper() if len(first) <= 3 else first.capitalize(), *others])
 
 
 def _figures(

@@ -138,9 +138,15 @@ def switch_curves(table: pd.DataFrame, noise: NoiseSchedule) -> list[SwitchCurve
     return curves
 
 
-def measured_with(networks_sha256: Mapping[str, str], reference_sha256: str, n_images: int) -> str:
-    """Identifies what a table of curves was measured with: networks by role, reference, images a block."""
-    return sha256_of_json([networks_sha256, reference_sha256, n_images])
+def measured_with(
+    networks_sha256: Mapping[str, str],
+    reference_sha256: str,
+    n_images: int,
+    guidance: Mapping[str, float] | None = None,
+) -> str:
+    """Identifies what a table of curves was measured with: networks and guidance by role, reference, images a block."""
+    guided = {role: scale for role, scale in (guidance or {}).items() if scale != 1}
+    return sha256_of_json([networks_sha256, reference_sha256, n_images, *([guided] if guided else [])])
 
 
 def controls(table: pd.DataFrame) -> dict[str, list[CurvePoint]]:

@@ -12,6 +12,7 @@ from ..diffusion.solvers import Solver
 from .exit_schedules import Saving
 from .findings import Findings
 from .measured import MeasuredPlan
+from .seconds import TimedBatch
 from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, ROLES, SKY, drawn, fit_scale, place_labels, role_of
 
 
@@ -42,6 +43,24 @@ def cost_figure(figure: Figure, findings: Findings, trials: pd.DataFrame | None)
     axes.margins(x=0.12)
     figure.legend(handles=[*_role_keys(findings), *legend], loc="outside lower center", ncols=5)
     place_labels(figure, axes, [_label(plan, plan.fid) for plan in findings.plans])
+
+
+@drawn(10.4, 4.2)
+def batches_figure(figure: Figure, findings: Findings, batches: Sequence[TimedBatch]) -> None:
+    """Measured against predicted milliseconds, a panel a batch, with the line on which they are equal."""
+    for axes, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
+        most = max(timed.predicted for timed in batch.plans) * 1e3
+        axes.plot([0, most], [0, most], color=GREY, linewidth=1, linestyle="--")
+        for timed in batch.plans:
+            x = timed.predicted * 1e3
+            axes.vlines(x, timed.low * 1e3, timed.high * 1e3, color=role_of(timed.plan.role, 1).colour, linewidth=1.6)
+            _point(axes, timed.plan, x, timed.measured * 1e3, findings, interval=False)
+        axes.set(title=f"batch of {batch.images}", xlabel="predicted by GMACs, ms an image")
+        axes.set(xlim=(0, None), ylim=(0, None))
+        if axes.get_subplotspec().is_first_col():
+            axes.set_ylabel("measured, ms an image")
+    equal = Line2D([], [], color=GREY, linestyle="--", label="as predicted")
+    figure.legend(handles=[*_role_keys(findings, "control"), equal], loc="outside lower center", ncols=7)
 
 
 @drawn(10.4, 5.0)
@@ -176,8 +195,8 @@ def _point(axes: Axes, plan: MeasuredPlan, x: float, y: float, findings: Finding
         axes.plot(x, y, "o", color=INK, fillstyle="none", markersize=15, markeredgewidth=1.4)
 
 
-def _role_keys(findings: Findings) -> list[Line2D]:
-    present = dict.fromkeys(role_of(plan.role, len(plan.serves)) for plan in findings.plans)
+def _role_keys(findings: Findings, but: str = "") -> list[Line2D]:
+    present = dict.fromkeys(role_of(plan.role, len(plan.serves)) for plan in findings.plans if plan.role != but)
     keys = [_key(role.label, role.colour, role.marker) for role in present]
     return [*keys, _key("recommended", INK, "o", fillstyle="none", markersize=12)]
 

@@ -4,7 +4,7 @@ All differences of FID are paired over the same seed blocks, with their Student-
 that the whole interval lies above 0; one that reaches 0 is no proof of equality, only of not having seen a difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,7 +56,8 @@ class Control:
 
 @dataclass(frozen=True)
 class Findings:
-    """plans: all evaluated, the baseline first; floor, kid_floor: of FID and of KID; pick: the recommended plan against
+    """plans: all evaluated, the baseline first; floor, kid_floor, more_floors: of FID, of KID and of further metrics by
+    name, as far as they were measured; pick: the recommended plan against
     the baseline; against_deep: every other plan against the baseline; cheaper: those of them that the pick is chosen
     from, cheapest first; controls: of every DuoDiff and exit schedule, by its name; rivals: what undoes the pick
     (`_rivals`).
@@ -71,6 +72,7 @@ class Findings:
     cheaper: tuple[Comparison, ...]
     controls: dict[str, tuple[Control, ...]]
     rivals: tuple[Comparison, ...]
+    more_floors: Mapping[str, Floor]
 
     @property
     def baseline(self) -> MeasuredPlan:
@@ -104,7 +106,9 @@ class Findings:
         return self.floor.n_images == self.baseline.record.n_generated
 
 
-def weigh(plans: Sequence[MeasuredPlan], floor: Floor, kid_floor: Floor) -> Findings:
+def weigh(
+    plans: Sequence[MeasuredPlan], floor: Floor, kid_floor: Floor, more_floors: Mapping[str, Floor] | None = None
+) -> Findings:
     """The findings: the pick is the cheapest of the networks alone and the DuoDiffs that is not credibly worse than
     the baseline. plans as `measured_plans` gives them; floor at the n of the records if it is to compare.
     """
@@ -124,6 +128,7 @@ def weigh(plans: Sequence[MeasuredPlan], floor: Floor, kid_floor: Floor) -> Find
         cheaper=cheaper,
         controls={plan.name: _controls(plan, plans) for plan in plans if plan.role in ("duodiff", "ase")},
         rivals=_rivals(pick.plan, against_deep),
+        more_floors=more_floors or {},
     )
 
 

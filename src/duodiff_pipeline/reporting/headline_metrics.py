@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .findings import Comparison, Findings
-from .measured import MEMORISATION, METRICS
+from .measured import MEMORISATION, METRICS, MORE_METRICS
 from .switches import SwitchRange
 
 
-def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Sequence[SwitchRange]) -> dict[str, Any]:
+def headline_metrics(
+    findings: Findings, held_out_accuracy: float | None, suggested: Sequence[SwitchRange]
+) -> dict[str, Any]:
     """Nested; what does not exist (a switch that was not found, k but of two stages) is left out."""
     pick = findings.pick
     return {
@@ -24,10 +26,12 @@ def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Se
             "spread": findings.floor.spread,
             "kid_mean": findings.kid_floor.mean,
             "kid_spread": findings.kid_floor.spread,
+            **{f"{metric}_mean": floor.mean for metric, floor in findings.more_floors.items()},
+            **{f"{metric}_spread": floor.spread for metric, floor in findings.more_floors.items()},
             "n_images": findings.floor.n_images,
         },
         "memorisation_by_chance": findings.baseline.records["memorisation_pixels"].expected,
-        "extractor": {"held_out_accuracy": held_out_accuracy},
+        "extractor": _present(held_out_accuracy=held_out_accuracy),
         "suggested_switch": {
             slug(switch.label): _present(found=switch.edge is not None, **_switch(switch)) for switch in suggested
         },
@@ -39,13 +43,13 @@ def headline_metrics(findings: Findings, held_out_accuracy: float, suggested: Se
 
 def flat_metrics(nested: dict[str, Any]) -> dict[str, float]:
     """The headline of them under names that MLflow takes: "fid/deep_ddim_20", "floor/mean"."""
-    shown = (*METRICS, "gmacs")
-    flat = {f"{value}/{plan}": own[value] for plan, own in nested["plans"].items() for value in shown}
-    flat |= {f"floor/{value}": nested["floor"][value] for value in ("mean", "spread", "kid_mean", "kid_spread")}
+    shown = (*METRICS, *MORE_METRICS, "gmacs")
+    flat = {f"{value}/{plan}": own[value] for plan, own in nested["plans"].items() for value in shown if value in own}
+    flat |= {f"floor/{value}": of for value, of in nested["floor"].items() if value != "n_images"}
     flat |= {
         f"recommendation/{name}": value for name, value in nested["recommendation"].items() if isinstance(value, float)
     }
-    return flat | {"extractor/held_out_accuracy": nested["extractor"]["held_out_accuracy"]}
+    return flat | {f"extractor/{value}": of for value, of in nested["extractor"].items()}
 
 
 def slug(name: str) -> str:
@@ -64,6 +68,15 @@ def _plan(findings: Findings, name: str) -> dict[str, Any]:
         kid=kid.value,
         kid_low=kid.interval_low,
         kid_high=kid.interval_high,
+        **{
+            name: value
+            for metric in plan.more_metrics
+            for name, value in (
+                (metric, plan.records[metric].value),
+                (f"{metric}_low", plan.records[metric].interval_low),
+                (f"{metric}_high", plan.records[metric].interval_high),
+            )
+        },
         **{metric: plan.records[metric].value for metric in MEMORISATION},
         gmacs=plan.gmacs,
         nfe=plan.nfe,

@@ -4,18 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from pydantic import ValidationError
 
 from ..diffusion.solvers import Solver
 from ..errors import InputError
+from ..metrics.against_reference import MoreMetric
 from ..metrics.records import MetricRecord, require_comparable
 
 BYTES_PER_PARAMETER = 4
 MEMORISATION = ("memorisation_features", "memorisation_pixels")
 METRICS = ("fid", "kid", *MEMORISATION)
+MORE_METRICS: tuple[str, ...] = get_args(MoreMetric)  # where they were measured
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class MeasuredPlan:
         return self.switches[0] if len(self.switches) == 1 else None
 
     @property
+    def more_metrics(self) -> tuple[str, ...]:
+        """Of `MORE_METRICS`, those that were measured."""
+        return tuple(metric for metric in MORE_METRICS if metric in self.records)
+
+    @property
     def memorises(self) -> bool:
         """Whether a whole interval of the samples nearer to training than to held-out images lies above chance."""
         found = [self.records[metric] for metric in MEMORISATION]
@@ -98,7 +105,9 @@ def measured_plans(
         raise InputError("evaluated_plans: the first plan must be the baseline, of role deep")
     if "shallow" not in {plan.role for plan in plans}:
         raise InputError("evaluated_plans: none has the role shallow, which the baseline is held against")
-    for plan, metric in product(plans[1:], METRICS):
+    for plan, metric in product(plans[1:], (*METRICS, *plans[0].more_metrics)):
+        if metric not in plan.records:
+            raise InputError(f"records: no {metric} of the evaluated plan {plan.name!r}")
         _require_same_blocks(plans[0].records[metric], plan.records[metric])
     return tuple(plans)
 
@@ -146,7 +155,7 @@ def _measured(
         edges=tuple(described["edges"]),
         serves=tuple(described["serves"]),
         switches=tuple(described["switches"]),
-        records={metric: records[name, metric] for metric in METRICS},
+        records={metric: record for (of, metric), record in records.items() if of == name},
         fid_blocks=tuple(float(blocks[name, seed]["fid"]) for seed in seeds),
         kid_blocks=tuple(float(blocks[name, seed]["kid"]) for seed in seeds),
         exit_depth=fmean(float(blocks[name, seed]["exit_depth"]) for seed in seeds),

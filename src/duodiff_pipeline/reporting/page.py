@@ -19,19 +19,33 @@ from ..diffusion.noise import NoiseSchedule
 from ..diffusion.stages import StageSchedule
 from ..images.pixels import grid_hwc
 from ..metrics.intervals import Interval
+from ..metrics.records import MetricRecord
 from .exit_schedules import CLAIM, claim, saving_rows, savings
 from .figures_noise import edges_figure, exit_errors_figure, exit_statistics_figure
-from .figures_results import ase_figure, cost_figure, seconds_figure, switch_figure, training_figure
+from .figures_results import ase_figure, batches_figure, cost_figure, seconds_figure, switch_figure, training_figure
 from .findings import Control, Findings
 from .measured import MEMORISATION, MeasuredPlan
 from .report_data import ReportData
-from .statements import answers, caveats, exit_speeds, exits, headline, named_rightly, reasons
+from .seconds import TimedBatch, timed_batches, why_seconds_differ
+from .statements import (
+    answers,
+    caveats,
+    exit_speeds,
+    exits,
+    floor_images,
+    headline,
+    named_rightly,
+    reasons,
+    reference_said,
+)
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
 from .template import render
 from .wording import change_text, counted, number, percent, record_text, share_text, speed_up_text, spread_text
 
 GRID_COLUMNS = 5
+# columns of the metrics that are measured where they are asked for
+MORE = {"fid_infinity": "FID\N{INFINITY}", "precision": "precision", "recall": "recall"}
 
 
 def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
@@ -48,6 +62,7 @@ def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
         "training": training_figure(data.training_curves),
         "edges": edges_figure(data.candidate_edges, data.similarity_curves, evaluated, noise),
         "seconds": seconds_figure(findings),
+        "seconds_by_batch": batches_figure(findings, timed_batches(findings, data.timings["by_batch"])),
     }
 
 
@@ -71,6 +86,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     suggested = suggested_switches(data.change_points, data.exit_table, noise)
     exit_rows = exit_summary(data.exit_table, full_depth(parameters))
     saved = savings(findings, parameters.ase.backbone) if parameters.ase else []
+    batches = timed_batches(findings, data.timings["by_batch"])
     return {
         "headline": headline(findings),
         "reasons": reasons(findings),
@@ -88,6 +104,8 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "savings": saving_rows(saved, lambda comparison: _difference(comparison.difference)),
         "ase_claim": CLAIM,
         "ase_found": claim(saved) if saved else "",
+        "batches": [_batch_row(batch) for batch in batches],
+        "why_seconds_differ": why_seconds_differ(batches, findings),
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
         "front": [
@@ -98,6 +116,12 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "floor_text": spread_text(findings.floor.mean, findings.floor.spread),
         "floor_compares": findings.floor_compares,
         "kid_floor_text": spread_text(findings.kid_floor.mean, findings.kid_floor.spread),
+        "more": {metric: MORE[metric] for metric in findings.baseline.more_metrics},
+        "more_floors": {
+            metric: spread_text(floor.mean, floor.spread) for metric, floor in findings.more_floors.items()
+        },
+        "floor_images": floor_images(findings),
+        "reference": reference_said(findings.baseline.record),
         "by_chance": findings.baseline.records["memorisation_pixels"],
         "record": findings.baseline.record,
         "extractor": data.extractor,
@@ -116,7 +140,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
 def _trials_compare(findings: Findings, data: ReportData) -> bool:
     """Whether the search measured at the n of the records."""
     record = findings.baseline.record
-    return (data.parameters.switch_search.images or record.n_reference) == record.n_generated
+    return (data.parameters.switch_search.images or len(data.held_out)) == record.n_generated
 
 
 def full_depth(parameters: Parameters) -> int:
@@ -200,10 +224,26 @@ def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
         "kid": _unbroken(record_text(plan.records["kid"])),
         "kid_difference": _difference(comparison.kid_difference) if comparison else "baseline",
         "kid_standing": comparison.kid_standing if comparison else "",
+        "more": [_more_text(plan.records[metric]) for metric in plan.more_metrics],
         **{metric: _unbroken(share_text(plan.records[metric])) for metric in MEMORISATION},
         "copies": "more than by chance" if plan.memorises else "no sign of it",
         "resident": number(plan.resident_mb),
         "training": number(plan.training_gmacs),
+    }
+
+
+def _more_text(record: MetricRecord) -> str:
+    return _unbroken(record_text(record) if record.name == "fid_infinity" else share_text(record))
+
+
+def _batch_row(batch: TimedBatch) -> dict[str, str]:
+    least, middle, most = batch.ratios
+    return {
+        "images": f"{batch.images}",
+        "baseline": number(batch.plans[0].measured * 1e3),
+        "ratios": f"{middle:.2f} ({least:.2f} to {most:.2f})",
+        "deep": percent(batch.outside["deep"]),
+        "shallow": percent(batch.outside["shallow"]),
     }
 
 

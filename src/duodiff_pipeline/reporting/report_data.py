@@ -15,10 +15,10 @@ from ..images.pack import ImagePack
 class ReportData:
     """All of it but what the figures make of it.
 
-    extractor: name, sha256, what it learns and held_out_accuracy; training_curves: by network; sample_grids:
-    (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of the command line, flat; git:
-    commit and dirty; versions: by package; where there are any, exit_errors: of ASE, multistage_findings,
-    multistage_page: of the pipeline multistage.
+    extractor: name, sha256, what it learns and held_out_accuracy; timings: seconds by plan and batch; training_curves:
+    by network; sample_grids: (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of
+    the command line, flat; git: commit and dirty; versions: by package; where there are any, exit_errors: of ASE,
+    multistage_findings, multistage_page: of the pipeline multistage.
     """
 
     parameters: Parameters
@@ -29,6 +29,7 @@ class ReportData:
     similarity_curves: pd.DataFrame
     trials: pd.DataFrame
     sample_grids: Mapping[str, Tensor]
+    timings: Mapping[str, Any]
     training_curves: Mapping[str, Mapping[str, Any]]
     train: ImagePack
     held_out: ImagePack

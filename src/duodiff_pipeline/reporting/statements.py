@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..config import Backbone, Parameters
 from ..metrics.intervals import CONFIDENCE
+from ..metrics.records import MetricRecord
 from .findings import SAME_COST, Comparison, Control, Findings
 from .measured import BYTES_PER_PARAMETER, MEMORISATION, MeasuredPlan
 from .switches import SwitchRange, evaluated_switches
@@ -116,11 +117,23 @@ def _depth(findings: Findings) -> str:
 
 def _floor(findings: Findings) -> str:
     measured = findings.floor
-    images = counted(measured.n_images, "real training image")
+    images = counted(measured.n_images, f"real {floor_images(findings)} image")
     text = f"Floor, {images} instead of generated ones: {spread_text(measured.mean, measured.spread)}"
     if findings.floor_ratio is None:
         return f"{text}; measured at another n, it does not compare."
     return f"{text}; {findings.baseline.name} stands at {number(findings.floor_ratio)} times that."
+
+
+def floor_images(findings: Findings) -> str:
+    """Which real images the floor is of: others than those of the reference."""
+    return "training" if findings.baseline.record.reference == "held_out" else "held-out"
+
+
+def reference_said(record: MetricRecord) -> str:
+    """What the generated images of a record are held against: "599 held-out ones"."""
+    if record.n_reference is None:
+        return "published statistics"
+    return f"{record.n_reference:,} {'training' if record.reference == 'train' else 'held-out'} ones"
 
 
 def _resolution(findings: Findings) -> str:
@@ -129,16 +142,17 @@ def _resolution(findings: Findings) -> str:
     return f"Paired over {_blocks(findings.baseline)}: a difference of FID below about {middle:.2g} does not show."
 
 
-def caveats(findings: Findings, held_out_accuracy: float) -> list[str]:
+def caveats(findings: Findings, held_out_accuracy: float | None) -> list[str]:
     """What must be known before trusting the numbers; empty where nothing is wrong."""
-    found = [sentence(warning) + "." for plan in findings.plans for warning in plan.record.warnings]
+    records = [record for plan in findings.plans for record in plan.records.values()]
+    found = [sentence(warning) + "." for record in records for warning in record.warnings]
     if not findings.floor_compares:
         n = findings.baseline.record.n_generated
         found.append(f"The floor was measured with {findings.floor.n_images} images, the FIDs with {n}: no comparison.")
     elif findings.floor_ratio is not None and findings.floor_ratio > FAR_FROM_FLOOR:
         far = f"The baseline is {number(findings.floor_ratio)} times the floor"
         found.append(f"{far}: it is not trained to its end, and a better one may ask for another switch.")
-    if held_out_accuracy < LOW_ACCURACY:
+    if held_out_accuracy is not None and held_out_accuracy < LOW_ACCURACY:
         right = f"is right on only {percent(held_out_accuracy)} of the held-out images"
         found.append(f"The feature extractor {right}: its distances say little.")
     if findings.shallow.standing != "worse":
@@ -289,7 +303,8 @@ def _between_what(plan: MeasuredPlan, parameters: Parameters) -> Answer:
 
 def _network(backbone: Backbone) -> str:
     shape = f"{counted(backbone.depth, 'block')}, {backbone.width} wide, patch {backbone.patch}"
-    origin = f"taken from {backbone.file}" if backbone.file else counted(backbone.steps, "training step")
+    taken = backbone.taken_from
+    origin = f"taken from {taken}" if taken else counted(backbone.steps, "training step")
     return f"{shape}, {origin}"
 
 
@@ -326,6 +341,8 @@ def _at_what_price(plan: MeasuredPlan, baseline: MeasuredPlan) -> Answer:
 
 def named_rightly(extractor: Mapping[str, Any]) -> str:
     """What share of the held-out images the extractor names rightly; extractor: learns and held_out_accuracy."""
+    if extractor["learns"] is None:
+        return "a network from a file, not trained on these images"
     what = "images" if extractor["learns"] == "classes" else "images' quarter turns (they have no classes)"
     return f"{extractor['held_out_accuracy']:.1%} of held-out {what} named rightly"
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,17 +19,19 @@ StageWeights = Literal["uniform", "stages"]
 
 
 class Batch(NamedTuple):
-    """x0 and eps: (N, C, H, W) float32; timesteps: (N,) int64."""
+    """x0 and eps: (N, C, H, W) float32; timesteps: (N,) int64; labels: (N,) int64, None for unconditional training."""
 
     x0: Tensor
     eps: Tensor
     timesteps: Tensor
+    labels: Tensor | None = None
 
 
 class StepBatches(Dataset[Batch]):
     """One item a training step: images without replacement within an epoch, timesteps uniform over a range, noise.
 
-    timesteps: [low, high).
+    timesteps: [low, high); labels: (N,) of the images, 0..null_label-1, a share label_dropout of which becomes
+    null_label, drawn for every slot of every step.
     """
 
     def __init__(
@@ -40,6 +42,9 @@ class StepBatches(Dataset[Batch]):
         steps: int,
         seed: int,
         flip: bool = False,
+        labels: Tensor | None = None,
+        label_dropout: float = 0.0,
+        null_label: int = 0,
     ) -> None:
         self.x0 = from_uint8(images_nchw)
         self.timesteps = timesteps
@@ -47,6 +52,7 @@ class StepBatches(Dataset[Batch]):
         self.steps = steps
         self.seed = seed
         self.flip = flip
+        self.labels, self.label_dropout, self.null_label = labels, label_dropout, null_label
         self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def __len__(self) -> int:
@@ -63,13 +69,19 @@ class StepBatches(Dataset[Batch]):
         slots = range(step * self.batch_images, (step + 1) * self.batch_images)
         indices = [self._order(slot // len(self.x0))[slot % len(self.x0)] for slot in slots]
         rng = keyed_generator(self.seed, "training", step)
-        x0 = self.x0[torch.tensor(np.array(indices))]
+        images = torch.tensor(np.array(indices))
+        x0 = self.x0[images]
         timesteps = torch.from_numpy(rng.integers(*self.range_of(step), size=len(slots)))
         eps = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
         if self.flip:
             mirrored = torch.from_numpy(rng.random(len(slots)) < 0.5)[:, None, None, None]
             x0 = torch.where(mirrored, x0.flip(-1), x0)
-        return Batch(x0, eps, timesteps)
+        return Batch(x0, eps, timesteps, None if self.labels is None else self._labels(self.labels[images], step))
+
+    def _labels(self, labels_n: Tensor, step: int) -> Tensor:
+        rng = keyed_generator(self.seed, "label dropout", step)
+        dropped = torch.from_numpy(rng.random(len(labels_n)) < self.label_dropout)
+        return labels_n.masked_fill(dropped, self.null_label)
 
 
 class StageBatches(StepBatches):
@@ -79,7 +91,7 @@ class StageBatches(StepBatches):
     `uniform` as often as it has timesteps, so that over many steps timesteps are uniform as without stages; `stages`
     each as often as any other, as the paper's code does (arXiv 2312.09181), whatever it does to the timesteps.
 
-    shares: of the steps that train each stage, in the long run.
+    shares: of the steps that train each stage, in the long run. labels: as `StepBatches` takes them.
 
     Raises ValueError where a stage holds no whole timestep.
     """
@@ -94,8 +106,9 @@ class StageBatches(StepBatches):
         steps: int,
         seed: int,
         flip: bool = False,
+        **labels: Any,
     ) -> None:
-        super().__init__(images_nchw, (0, timesteps), batch_images, steps, seed, flip)
+        super().__init__(images_nchw, (0, timesteps), batch_images, steps, seed, flip, **labels)
         bounds = [timesteps, *(math.ceil(edge) for edge in edges), 0]
         self.ranges = [(low, high) for high, low in pairwise(bounds)]
         counts = np.array([high - low for low, high in self.ranges])

@@ -55,5 +55,5 @@ class ExitScheduleTraining(NoisePrediction):
     def weight(self, timesteps: Tensor) -> Tensor:
         return super().weight(timesteps) * self.time_weights.to(timesteps.device)[timesteps]
 
-    def predicted(self, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-        return self.raw.forward_to(x_nchw, timesteps, self.schedule.depth_at(timesteps))
+    def predicted(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
+        return self.raw.forward_to(x_nchw, timesteps, self.schedule.depth_at(timesteps), labels)

@@ -96,15 +96,16 @@ class NoisePrediction(NoiseTraining):
     ) -> None:
         super().__init__(network, noise, optimisation, frozen=teacher)
 
-    def predicted(self, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+    def predicted(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
         """What the network that is trained makes of the noise in images x."""
-        return self.raw(x_nchw, timesteps)
+        return self.raw(x_nchw, timesteps, labels)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         with torch.no_grad():
-            wanted = self.frozen[0](x_n, batch.timesteps) if self.frozen else batch.eps
-        squared = F.mse_loss(self.predicted(x_n, batch.timesteps), wanted, reduction="none").mean(dim=(1, 2, 3))
+            wanted = self.frozen[0](x_n, batch.timesteps, batch.labels) if self.frozen else batch.eps
+        eps = self.predicted(x_n, batch.timesteps, batch.labels)
+        squared = F.mse_loss(eps, wanted, reduction="none").mean(dim=(1, 2, 3))
         return (self.weight(batch.timesteps) * squared).mean()
 
 
@@ -126,8 +127,8 @@ class StageNoisePrediction(NoisePrediction):
     def average(self) -> OwnUpdatesAverage:
         return OwnUpdatesAverage(self.raw, self.optimisation.ema_decay)
 
-    def predicted(self, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-        return self.raw.stages[self.schedule.stage(float(timesteps[0]))](x_nchw, timesteps)
+    def predicted(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None) -> Tensor:
+        return self.raw.stages[self.schedule.stage(float(timesteps[0]))](x_nchw, timesteps, labels)
 
 
 class EarlyExitTraining(NoiseTraining):
@@ -141,7 +142,7 @@ class EarlyExitTraining(NoiseTraining):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         with torch.no_grad():
-            tokens = tokens_before_blocks(self.frozen[0], x_n, batch.timesteps)
+            tokens = tokens_before_blocks(self.frozen[0], x_n, batch.timesteps, batch.labels)
         eps, u = self.raw(tokens, x_n, batch.timesteps)
         parts = early_exit_loss(eps, u, batch.eps, self.weight(batch.timesteps))
         return torch.stack(list(parts.values())).sum()
@@ -154,6 +155,6 @@ class SharedExitTraining(NoiseTraining):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
-        eps, confidence = self.raw(x_n, batch.timesteps)
+        eps, confidence = self.raw(x_n, batch.timesteps, batch.labels)
         parts = shared_exit_loss(eps, confidence, batch.eps, self.weight(batch.timesteps))
         return torch.stack(list(parts.values())).sum()

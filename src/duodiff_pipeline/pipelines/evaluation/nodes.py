@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import product
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ import pandas as pd
 from torch import Tensor
 
 from ...config import Ase, EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
-from ...diffusion.solvers import Solver
+from ...diffusion.random import image_noise
+from ...diffusion.sampling import image_labels, sample
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
-from ...metrics.classifier import FeatureClassifier
-from ...metrics.intervals import Interval, block_interval
-from ...metrics.memorisation import Nearness, memorisation_interval, share_by_chance
+from ...metrics.extractor import FeatureExtractor
 from ...metrics.real_images import RealImages
-from ...metrics.records import MetricRecord, few_images_warnings
 from ...metrics.reference import ReferenceStatistics
+from ...metrics.seconds import share_outside_matrix_products, time_in_turns
 from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
@@ -42,6 +41,7 @@ CODE = [
 ]
 EXITS = "early_exits"
 GRID = "sample grid"
+TIMED_RUNS, TIMED_EVALUATIONS = 5, 15
 
 
 def plan_evaluation(
@@ -50,6 +50,7 @@ def plan_evaluation(
     search: SwitchSearch,
     early_exit: EarlyExit,
     noise: Noise,
+    sampling: Sampling,
     ase: Ase = None,  # type: ignore[assignment]  # Kedro wants a parameter to have one type in all nodes
     **stored: Any,
 ) -> list[dict[str, Any]]:
@@ -58,7 +59,7 @@ def plan_evaluation(
     stored: `network_<name>` and `curve_<name>` of all backbones, of `early_exits`, and of `ase` where there is one.
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
-    bank = _bank(networks, early_exit)
+    bank = _bank(networks, early_exit, sampling)
     patience = early_exit.exit_patience
     plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience, ase)
     for evaluated in plans:
@@ -77,7 +78,7 @@ def measure_plans(
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     reference: ReferenceStatistics,
     train: ImagePack,
     held_out: ImagePack,
@@ -89,18 +90,19 @@ def measure_plans(
     The plans take turns within a block, so that a machine that slows down slows all of them.
     """
     networks = _by_name(stored, "network_")
-    bank = _bank(networks, early_exit)
+    bank = _bank(networks, early_exit, sampling)
     device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
     parameters = {
         "n_images": meter.n_images,
+        "more_metrics": settings.more_metrics,
         "grid_images": settings.grid_images,
         "sampling": sampling.model_dump(),
         "hardware": hardware.model_dump(),
     }
-    inputs = {"reference": reference.sha256, "train": train.sha256}  # that of the reference covers the held-out images
+    inputs = {"reference": reference.sha256, "train": train.sha256, "held_out": held_out.sha256}
     work = WorkDir(work_folder, "evaluation", parameters, inputs, CODE)
-    real = RealImages(extractor, train.images, held_out.images)
+    real = RealImages(extractor, reference, train.images, held_out.images)
     plans = [SamplingPlan.from_dict(described) for described in evaluated]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     keys = {plan.name: _key(plan, networks) for plan in plans}
@@ -125,7 +127,7 @@ def measure_plans(
                 save_tensors(grid_file, GRID, {}, {"images": measured.images[: settings.grid_images].clone()})
                 return {
                     "fid": measured.fid,
-                    **real.judge(measured),
+                    **real.judge(measured, settings.more_metrics),
                     "gmacs": measured.trace.gmacs_per_image,
                     "exit_depth": float(measured.trace.exit_depth.mean()),
                     "seconds": measured.seconds_per_image,
@@ -139,65 +141,65 @@ def measure_plans(
     return pd.DataFrame(rows), seconds, grids
 
 
-def make_records(
+def time_batches(
     evaluated: list[dict[str, Any]],
-    blocks: pd.DataFrame,
     settings: Evaluation,
+    early_exit: EarlyExit,
+    noise: Noise,
     sampling: Sampling,
-    extractor: FeatureClassifier,
-    reference: ReferenceStatistics,
-    train: ImagePack,
+    hardware: HardwareSettings,
     held_out: ImagePack,
+    work_folder: Path,
+    **stored: StoredNetwork,
 ) -> list[dict[str, Any]]:
-    """One metric record a plan and metric."""
-    n_generated = settings.images or reference.statistics.n_images
-    few = few_images_warnings(n_generated, reference.statistics.n_images, reference.statistics.n_features)
-    by_features = {"extractor": extractor.name, "extractor_sha256": extractor.sha256}
-    against_held_out = {"n_reference": len(held_out), "reference_sha256": reference.sha256}
-    against_both = {
-        "n_reference": len(train) + len(held_out),
-        "reference_sha256": sha256_of_json([train.sha256, held_out.sha256]),
-        "expected": share_by_chance(len(train), len(held_out)),
+    """For every batch of `timed_batches`: its images; the seconds that every plan but the controls takes to draw it; of
+    one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
+    """
+    networks = _by_name(stored, "network_")
+    bank = _bank(networks, early_exit, sampling)
+    device, schedule, shape_chw = sampling_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
+    plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] != "control"]
+    denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
+    alone = {role: next(one["name"] for one in evaluated if one["role"] == role) for role in ("deep", "shallow")}
+
+    def draw(plan: SamplingPlan, images: int) -> Tensor:
+        return sample(denoisers[plan.name], plan.solver, schedule, shape_chw, range(images), 0, images, device).images
+
+    def measure(images: int) -> dict[str, Any]:
+        logger.info("seconds of %d plans at a batch of %d", len(plans), images)
+        x, timestep = image_noise(0, range(images), shape_chw, 0).to(device), schedule.timesteps / 2
+        labels = image_labels(range(images), bank.classes, device)
+
+        def evaluate(name: str) -> Tensor:
+            return denoisers[name].predict(x, timestep, labels).eps
+
+        return {
+            "images": images,
+            "seconds": time_in_turns({plan.name: partial(draw, plan, images) for plan in plans}, TIMED_RUNS),
+            "outside_matrix_products": {
+                role: share_outside_matrix_products(partial(evaluate, name), TIMED_EVALUATIONS)
+                for role, name in alone.items()
+            },
+        }
+
+    parameters = {
+        "plans": [_key(plan, networks) for plan in plans],
+        "guidance": [bank.guidance_of(plan) for plan in plans],
+        "hardware": hardware.model_dump(),
     }
-    measured_by: dict[str, dict[str, Any]] = {
-        "fid": {**by_features, **against_held_out, "warnings": few},
-        "kid": {**by_features, **against_held_out},
-        "memorisation_features": {**by_features, **against_both},
-        "memorisation_pixels": {"extractor": "pixels", "extractor_sha256": None, **against_both},
-    }
-    records = []
-    for described, (metric, how) in product(evaluated, measured_by.items()):
-        solver = Solver.from_dict(described)
-        own = blocks[blocks["plan"] == described["name"]]
-        interval = _interval(own, metric, len(train), len(held_out))
-        record = MetricRecord(
-            name=metric,
-            value=interval.value,
-            interval_low=interval.low,
-            interval_high=interval.high,
-            interval_method=interval.method,
-            n_generated=n_generated,
-            **how,
-            denoiser=described["name"],
-            edges=described["edges"],
-            solver=solver.label,
-            solver_conventions=solver.conventions,
-            steps=described["steps"],
-            nfe=described["nfe"],
-            k=described["k"],
-            gmacs=float(own["gmacs"].mean()),
-            micro_batch_images=sampling.micro_batch_images,
-            weights=described["weights"],
-            seeds=settings.seeds,
-        )
-        records.append(record.model_dump(mode="json"))
-    return records
+    work = WorkDir(work_folder, "timed_batches", parameters, {}, CODE)
+    return [work.remember(f"batch_{images}", partial(measure, images)) for images in settings.timed_batches]
 
 
 def summarise_timings(
-    evaluated: list[dict[str, Any]], seconds: dict[str, list[float]], **training: dict[str, float]
+    evaluated: list[dict[str, Any]],
+    seconds: dict[str, list[float]],
+    batches: list[dict[str, Any]],
+    **training: dict[str, float],
 ) -> dict[str, Any]:
-    """Median seconds an image and speed-up against the baseline, block by block; seconds of every training."""
+    """Median seconds an image and speed-up against the baseline, block by block; the same at every timed batch, with
+    their extremes; seconds of every training.
+    """
     baseline = np.array(seconds[evaluated[0]["name"]])
     sampling = {}
     for described in evaluated:
@@ -210,27 +212,27 @@ def summarise_timings(
             "speed_up_high": float(ratio.max()),
             "seconds_blocks": own.tolist(),
         }
+    by_batch = []
+    for timed in batches:
+        an_image = {name: np.array(rounds) / timed["images"] for name, rounds in timed["seconds"].items()}
+        plans = {
+            name: {"seconds_per_image": float(np.median(s)), "low": float(s.min()), "high": float(s.max())}
+            for name, s in an_image.items()
+        }
+        outside = timed["outside_matrix_products"]
+        by_batch.append({"images": timed["images"], "plans": plans, "outside_matrix_products": outside})
     by_network = _by_name(training, "seconds_")
-    return {"sampling": sampling, "training_seconds": {name: value["seconds"] for name, value in by_network.items()}}
-
-
-def _interval(blocks: pd.DataFrame, metric: str, n_train: int, n_held_out: int) -> Interval:
-    """Of one metric of one plan."""
-    values = blocks[metric].tolist()
-    seen = metric.removeprefix("memorisation_")
-    if seen == metric:
-        return block_interval(values)
-    nearness = [Nearness(*block) for block in zip(values, blocks[f"same_nearest_{seen}"], strict=True)]
-    return memorisation_interval(nearness, n_train, n_held_out)
+    trained = {name: value["seconds"] for name, value in by_network.items()}
+    return {"sampling": sampling, "by_batch": by_batch, "training_seconds": trained}
 
 
 def _by_name(stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
 
 
-def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit) -> NetworkBank:
+def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit, sampling: Sampling) -> NetworkBank:
     backbones = {name: network for name, network in networks.items() if name != EXITS}
-    return NetworkBank(backbones, networks[EXITS], early_exit.backbone)
+    return NetworkBank(backbones, networks[EXITS], early_exit.backbone, sampling.guidance_by(backbones))
 
 
 def _served_by(plan: SamplingPlan) -> list[str]:
@@ -259,7 +261,7 @@ def _key(plan: SamplingPlan, networks: Mapping[str, StoredNetwork]) -> str:
 def _described(
     evaluated: EvaluatedPlan, bank: NetworkBank, networks: Mapping[str, StoredNetwork], curves: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The plan, and beside what makes it: nfe, switches, runs, what must be said of it, weights, and its price."""
+    """The plan, and beside what makes it: nfe, switches, runs, what must be said, weights, guidance, and its price."""
     plan = evaluated.plan
     served_by = _served_by(plan)
     return {
@@ -272,6 +274,7 @@ def _described(
         "switches": plan.switches,
         "note": bank.note(plan),
         "weights": networks[served_by[0]].header.weights,
+        "guidance": bank.guidance_of(plan),
         "resident_parameters": bank.resident_parameters(plan),
         "training_gmacs": sum(curves[name]["training_gmacs"] for name in _trained(served_by, networks)),
     }

@@ -1,6 +1,7 @@
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import make_records, measure_plans, plan_evaluation, summarise_timings
+from .nodes import measure_plans, plan_evaluation, summarise_timings, time_batches
+from .records import make_records
 
 
 def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
@@ -10,8 +11,9 @@ def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
     curves = {f"curve_{name}": f"{name}.training_curve" for name in names}
     seconds = {f"seconds_{name}": f"{name}.training_seconds" for name in names}
     settings = {"settings": "params:evaluation", "early_exit": "params:early_exit", "noise": "params:noise"}
-    meter = {"sampling": "params:sampling", "extractor": "extractor", "reference": "reference"}
-    meter |= {"train": "train_images", "held_out": "held_out_images"}
+    settings |= {"sampling": "params:sampling"}
+    against = {"extractor": "extractor", "reference": "reference"}
+    against |= {"train": "train_images", "held_out": "held_out_images"}
     return Pipeline(
         [
             Node(
@@ -33,16 +35,43 @@ def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
                     "hardware": "params:hardware",
                     "work_folder": "work_folder",
                     **settings,
-                    **meter,
+                    **against,
                     **networks,
                 },
                 ["seed_blocks", "block_seconds", "sample_grids"],
             ),
             Node(
                 make_records,
-                {"evaluated": "evaluated_plans", "blocks": "seed_blocks", "settings": "params:evaluation", **meter},
+                {
+                    "evaluated": "evaluated_plans",
+                    "blocks": "seed_blocks",
+                    "settings": "params:evaluation",
+                    "sampling": "params:sampling",
+                    **against,
+                },
                 "records",
             ),
-            Node(summarise_timings, {"evaluated": "evaluated_plans", "seconds": "block_seconds", **seconds}, "timings"),
+            Node(
+                time_batches,
+                {
+                    "evaluated": "evaluated_plans",
+                    "hardware": "params:hardware",
+                    "held_out": "held_out_images",
+                    "work_folder": "work_folder",
+                    **settings,
+                    **networks,
+                },
+                "batch_seconds",
+            ),
+            Node(
+                summarise_timings,
+                {
+                    "evaluated": "evaluated_plans",
+                    "seconds": "block_seconds",
+                    "batches": "batch_seconds",
+                    **seconds,
+                },
+                "timings",
+            ),
         ]
     )

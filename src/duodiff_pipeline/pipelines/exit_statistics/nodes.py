@@ -33,7 +33,7 @@ def collect_exits(
 ) -> pd.DataFrame:
     """The exit depth of every image at every evaluation, under every threshold."""
     name = early_exit.backbone
-    bank = NetworkBank({name: network}, exits, name)
+    bank = NetworkBank({name: network}, exits, name, sampling.guidance_by([name]))
     noise, solver = bank.network(name).config.noise, settings.solver.solver()
     device = sampling_device(hardware, network, exits)
     parameters = {

@@ -28,17 +28,18 @@ def measure_loss_gap(
     """One row an evaluation of every solver, with the excess error of switching right after it; and the switches.
 
     Columns: solver, steps, evaluation, timestep, coefficient, shallow_error, deep_error (means over images), excess,
-    excess_low, excess_high.
+    excess_low, excess_high. Class-conditional networks predict by the images' own labels, without guidance.
     """
     schedule = noise.schedule()
     device = sampling_device(hardware, shallow, deep)
     x0 = from_uint8(held_out.images[: settings.images]).to(device)
     bank = NetworkBank({SHALLOW: shallow, DEEP: deep})
+    labels = held_out.labels[: settings.images].to(device) if bank.classes else None
     tables, switches = [], []
     for solver in curves.solvers():
         grid = solver.grid(schedule)
         shallow_en, deep_en = (
-            noise_errors(bank.network(name), x0, grid, schedule, settings.seed) for name in (SHALLOW, DEEP)
+            noise_errors(bank.network(name), x0, grid, schedule, settings.seed, labels) for name in (SHALLOW, DEEP)
         )
         coefficients = solver.coefficients(schedule)
         gap = find_loss_gap(shallow_en, deep_en, coefficients, settings.tolerance, settings.seed, solver.switches)

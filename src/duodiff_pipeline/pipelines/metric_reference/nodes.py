@@ -1,32 +1,52 @@
 """The feature extractor, the statistics that generated images are held against, and the floor."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config import HardwareSettings, MetricReference
+from ...errors import InputError
 from ...images.pack import ImagePack
+from ...metrics.against_reference import AgainstReference, FeatureMetric, MoreMetric
 from ...metrics.classifier import ClassifierConfig, FeatureClassifier, accuracy, train_classifier
-from ...metrics.extractor import extract_features
-from ...metrics.frechet import GaussianStatistics, frechet_distance
-from ...metrics.kernel_distance import KernelSample, kernel_distance
+from ...metrics.extractor import FeatureExtractor, extract_features
+from ...metrics.frechet import GaussianStatistics
 from ...metrics.measure import FEATURE_BATCH_IMAGES
 from ...metrics.quarter_turns import QuarterTurns
-from ...metrics.reference import ReferenceStatistics, floor
+from ...metrics.reference import RealSplit, ReferenceStatistics, floor
+from ...metrics.torchscript import TorchScriptExtractor
 from ...workdir import WorkDir
+from ..measuring import sampling_device
 
 logger = logging.getLogger(__name__)
 
 CODE = ["config/data.py", "diffusion", "metrics", "pipelines/metric_reference"]
+DOWNLOADS = Path("01_raw") / "extractors"
 
 
-def train_extractor(
+def make_extractor(
+    train: ImagePack,
+    held_out: ImagePack,
+    settings: MetricReference,
+    hardware: HardwareSettings,
+    work_folder: Path,
+) -> tuple[FeatureExtractor, dict[str, Any]]:
+    """The extractor that is asked for, and its accuracy: unknown of one from a file."""
+    if settings.extractor is None:
+        return _train_classifier(train, held_out, settings, hardware, work_folder)
+    wanted = settings.extractor
+    if wanted.path is not None:
+        extractor = TorchScriptExtractor.open(Path(wanted.path), wanted.sha256)
+    else:
+        assert wanted.url is not None
+        extractor = TorchScriptExtractor.fetch(wanted.url, wanted.sha256, work_folder.parents[1] / DOWNLOADS)
+    return extractor, {"name": extractor.name, "sha256": extractor.sha256, "learns": None, "held_out_accuracy": None}
+
+
+def _train_classifier(
     train: ImagePack,
     held_out: ImagePack,
     settings: MetricReference,
@@ -47,7 +67,7 @@ def train_extractor(
         turns = QuarterTurns(pack.images)
         return (pack.images, pack.labels) if config.learns == "classes" else (turns, turns.labels)
 
-    parameters = {**settings.model_dump(), "threads": hardware.threads}
+    parameters = {**settings.model_dump(exclude={"extractor", "reference"}), "threads": hardware.threads}
     work = WorkDir(work_folder, "metric_reference", parameters, {"train": train.sha256}, CODE)
 
     def fit(path: Path) -> None:
@@ -60,35 +80,58 @@ def train_extractor(
     return extractor, {**described, "held_out_accuracy": measured}
 
 
-def reference_statistics(extractor: FeatureClassifier, held_out: ImagePack) -> ReferenceStatistics:
-    """Statistics of the held-out images."""
-    features = extract_features(extractor, held_out.images, FEATURE_BATCH_IMAGES)
-    return ReferenceStatistics(
-        GaussianStatistics.from_features(features), extractor.name, extractor.sha256, held_out.sha256, held_out.split
-    )
+def reference_statistics(
+    extractor: FeatureExtractor,
+    train: ImagePack,
+    held_out: ImagePack,
+    settings: MetricReference,
+    hardware: HardwareSettings,
+) -> ReferenceStatistics:
+    """Statistics of the held-out or of the training images, or published ones; raises InputError where these do not fit
+    the extractor.
+    """
+    extractor.to(sampling_device(hardware))
+    if settings.reference not in ("held_out", "train"):
+        found = ReferenceStatistics.published(Path(settings.reference), extractor.name, extractor.sha256)
+        (one,) = extract_features(extractor, held_out.images[:1], FEATURE_BATCH_IMAGES)
+        if len(one) != found.statistics.n_features:
+            published = f"{settings.reference} is of {found.statistics.n_features} features"
+            raise InputError(f"{published}, but {extractor.name} has {len(one)}")
+        return found
+    split: RealSplit = "train" if settings.reference == "train" else "held_out"
+    pack = {"train": train, "held_out": held_out}[split]
+    features = extract_features(extractor, pack.images, FEATURE_BATCH_IMAGES)
+    statistics = GaussianStatistics.from_features(features)
+    return ReferenceStatistics(statistics, extractor.name, extractor.sha256, pack.sha256, split)
 
 
 def measure_floor(
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     train: ImagePack,
     held_out: ImagePack,
     reference: ReferenceStatistics,
     settings: MetricReference,
     images: int | None,
+    more_metrics: tuple[MoreMetric, ...],
+    hardware: HardwareSettings,
 ) -> dict[str, Any]:
-    """FID and KID of as many real training images as a block of the evaluation has (or all, where there are fewer)."""
-    features = extract_features(extractor, train.images, FEATURE_BATCH_IMAGES)
-    held_out_sample = KernelSample.from_features(extract_features(extractor, held_out.images, FEATURE_BATCH_IMAGES))
-    n = min(images or len(held_out), len(train))
+    """Every metric of the evaluation, of as many real images as it has in a block, or all where there are fewer; they
+    are training images, unless it is these that the evaluation holds against.
+    """
+    extractor.to(sampling_device(hardware))
+    features = {
+        split: extract_features(extractor, pack.images, FEATURE_BATCH_IMAGES)
+        for split, pack in (("train", train), ("held_out", held_out))
+    }
+    against = AgainstReference(reference.statistics, features[reference.sample_split])
+    drawn_from = features[reference.floor_split]
+    n = min(images or len(held_out), len(drawn_from))
+    metrics: tuple[FeatureMetric, ...] = ("fid", "kid", *more_metrics)
 
-    def fid(drawn: NDArray[np.floating]) -> float:
-        return frechet_distance(GaussianStatistics.from_features(drawn), reference.statistics)
-
-    def kid(drawn: NDArray[np.floating]) -> float:
-        return kernel_distance(KernelSample.from_features(drawn), held_out_sample)
-
-    def measured(distance: Callable[[NDArray[np.floating]], float]) -> dict[str, Any]:
-        found = floor(features, distance, n, settings.floor_repeats, settings.seed)
+    def measured(metric: FeatureMetric) -> dict[str, Any]:
+        found = floor(
+            drawn_from, lambda drawn: against.measure(metric, drawn), n, settings.floor_repeats, settings.seed
+        )
         return {**asdict(found), "mean": found.mean, "spread": found.spread}
 
-    return {"fid": measured(fid), "kid": measured(kid)}
+    return {metric: measured(metric) for metric in metrics}

@@ -12,7 +12,7 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.solvers import Solver
 from ...files import sha256_of_json
 from ...images.pack import ImagePack
-from ...metrics.classifier import FeatureClassifier
+from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import Floor, ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
@@ -28,9 +28,9 @@ def measure_stages(
     edges: dict[str, list[float]],
     settings: Multistage,
     evaluation: Evaluation,
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    train: ImagePack,
+    held_out: ImagePack,
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
@@ -45,7 +45,7 @@ def measure_stages(
     block (its seed), fid.
     """
     device = sampling_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
-    meter = make_meter(extractor, reference, train, evaluation.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
     parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.model_dump()}
     work = WorkDir(work_folder, "multistage", parameters, {"reference": reference.sha256}, CODE)
     plans = _plans(edges, settings, noise.schedule(), stored)
@@ -69,7 +69,7 @@ def report_stages(
     edges: dict[str, list[float]],
     settings: Multistage,
     floor: dict[str, Any],
-    reference: ReferenceStatistics,
+    held_out: ImagePack,
     evaluation: Evaluation,
     noise: Noise,
 ) -> tuple[tuple[str, dict[str, str]], dict[str, Any], str]:
@@ -77,7 +77,7 @@ def report_stages(
     from ...reporting.figures_multistage import training_cost_figure
     from ...reporting.multistage import multistage_findings, multistage_section, render_multistage
 
-    n_images = evaluation.images or reference.statistics.n_images
+    n_images = evaluation.images or len(held_out)
     measured = Floor(tuple(floor["fid"]["values"]), floor["fid"]["n_images"])
     same_n = measured if measured.n_images == n_images else None
     section = multistage_section(blocks, edges, settings, noise.schedule(), n_images, same_n)

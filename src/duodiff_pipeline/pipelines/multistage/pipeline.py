@@ -27,7 +27,7 @@ def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int
         kept = _networks(name, seed, checkpoints)
         stored |= {f"network_{name}_{seed}_{i}": network for i, network in enumerate(kept)}
     shared = {"sampling": "params:sampling", "hardware": "params:hardware", "work_folder": "work_folder"}
-    evaluation, reference = {"evaluation": "params:evaluation"}, {"reference": "reference"}
+    evaluation = {"evaluation": "params:evaluation", "held_out": "held_out_images"}
     return Pipeline(
         [
             Node(
@@ -35,10 +35,9 @@ def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int
                 {
                     "edges": "multistage_edges",
                     "extractor": "extractor",
-                    "train": "train_images",
+                    "reference": "reference",
                     **settings,
                     **evaluation,
-                    **reference,
                     **shared,
                     **stored,
                 },
@@ -52,7 +51,6 @@ def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int
                     "floor": "floor",
                     **settings,
                     **evaluation,
-                    **reference,
                 },
                 ["multistage_page", "multistage_findings", "multistage_summary"],
             ),

@@ -20,7 +20,7 @@ from ...images.pack import ImagePack
 from ...networks.files import NetworkHeader
 from ...networks.staged import StagedDenoiser
 from ...networks.unet import UNet, UNetConfig
-from ..trained import sample_grid, train_and_keep
+from ..trained import sample_grid, train_and_keep, training_labels
 
 
 def choose_edges(
@@ -78,14 +78,15 @@ def train_stages(
 
     channels, size, _ = train.shape_chw
     schedule, own_edges = noise.schedule(), tuple(edges[name])
-    config = settings.architecture(name, size, channels, training.predicts, schedule)
+    conditioning = training.conditioning(train.classes)
+    config = settings.architecture(name, size, channels, training.predicts, schedule, **conditioning)
 
     def batches_of(which: str, steps: int) -> StageBatches:
         arguments = (schedule.timesteps, settings.timesteps, training.batch_images, steps, seed, training.flip)
-        return StageBatches(train.images, edges[which], *arguments)
+        return StageBatches(train.images, edges[which], *arguments, **training_labels(train, training))
 
     first = next(iter(settings.networks))
-    first_config = settings.architecture(first, size, channels, training.predicts, schedule)
+    first_config = settings.architecture(first, size, channels, training.predicts, schedule, **conditioning)
     cost = {which: _mean_macs(c, batches_of(which, 1).shares) for which, c in ((first, first_config), (name, config))}
     steps = max(1, round(settings.steps * cost[first] / cost[name]))
     batches = batches_of(name, steps)

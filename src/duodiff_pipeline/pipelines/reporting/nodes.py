@@ -24,8 +24,8 @@ def weigh_measurements(
 ) -> Findings:
     """What the evaluation says."""
     plans = measured_plans(records, evaluated, seed_blocks, timings)
-    fid, kid = (Floor(tuple(floor[metric]["values"]), floor[metric]["n_images"]) for metric in ("fid", "kid"))
-    return weigh(plans, fid, kid)
+    floors = {metric: Floor(tuple(of["values"]), of["n_images"]) for metric, of in floor.items()}
+    return weigh(plans, floors.pop("fid"), floors.pop("kid"), floors)
 
 
 def make_metrics(

@@ -12,7 +12,15 @@ def create_pipeline(backbones: list[str], ase: bool = False, multistage: bool = 
     exits = {"change_points": "change_points", "exit_table": "exit_table", "extractor": "extractor_accuracy"}
     images = {"train": "train_images", "held_out": "held_out_images", "sample_grids": "sample_grids"}
     curves = {f"{name}_curve": f"{name}.training_curve" for name in names}
-    same_name = ("candidate_edges", "similarity_curves", "trials", "environment", "runtime_params", "parameters")
+    same_name = (
+        "candidate_edges",
+        "similarity_curves",
+        "trials",
+        "timings",
+        "environment",
+        "runtime_params",
+        "parameters",
+    )
     of_ase = ("exit_errors",) if ase else ()
     of_multistage = ("multistage_findings", "multistage_page") if multistage else ()
     return Pipeline(

@@ -1,5 +1,6 @@
 """FID of every single switch between the shallow and the deep network, and of controls at the same cost."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
 from ...images.pack import ImagePack
-from ...metrics.classifier import FeatureClassifier
+from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.controls import plan_name, reversed_order, throughout
 from ...networks.files import StoredNetwork
@@ -35,24 +36,29 @@ ROLES = {
 def measure_curves(
     settings: SwitchCurves,
     evaluation: Evaluation,
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    train: ImagePack,
+    held_out: ImagePack,
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
     work_folder: Path,
+    backbones: Mapping[str, str] | None = None,
     **networks: StoredNetwork,
 ) -> pd.DataFrame:
     """One row a plan and seed block of the evaluation.
 
     networks: shallow, deep, middle where there is a control of middle depth, and those trained for the first stage by
-    their own names. Columns: plan, role (a value of `ROLES`, or the name of who serves the first stage), solver, steps,
-    k (missing where one network serves all), gmacs an image, seed, fid, measured_with.
+    their own names; backbones: what each is called in the parameters, where that is another name. Columns: plan, role
+    (a value of `ROLES`, or the name of who serves the first stage), solver, steps, k (missing where one network serves
+    all), gmacs an image, seed, fid, measured_with.
     """
-    bank = NetworkBank(networks)
+    called = {name: (backbones or {}).get(name, name) for name in networks}
+    scale = sampling.guidance_by(called.values())
+    guidance = {name: scale[backbone] for name, backbone in called.items()}
+    bank = NetworkBank(networks, guidance=guidance)
     device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, train, evaluation.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
     parameters = {
         "n_images": meter.n_images,
         "noise": noise.model_dump(),
@@ -87,7 +93,7 @@ def measure_curves(
         )
         progress.advance()
     identities = {name: network.sha256 for name, network in networks.items()}
-    identity = measured_with(identities, reference.sha256, meter.n_images)
+    identity = measured_with(identities, reference.sha256, meter.n_images, guidance)
     return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
@@ -17,12 +18,12 @@ def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Se
     return Pipeline(
         [
             Node(
-                measure_curves,
+                update_wrapper(partial(measure_curves, backbones=names), measure_curves),
                 {
                     "settings": "params:switch_curves",
                     **settings,
                     **{name: name for name in same_name},
-                    "train": "train_images",
+                    "held_out": "held_out_images",
                     **{name: f"{stored}.network" for name, stored in names.items()},
                 },
                 "switch_curves",

@@ -14,7 +14,7 @@ from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
 from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
-from ...metrics.classifier import FeatureClassifier
+from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.exit_schedule import ExitSchedule
 from ...networks.files import StoredNetwork
@@ -36,7 +36,8 @@ def measure_exit_errors(
     before, after = backbone.module, ase.module
     assert isinstance(before, TransformerBackbone)
     assert isinstance(after, TransformerBackbone)
-    return exit_errors(before, after, x0, settings.seed)
+    labels = held_out.labels[: settings.images].to(device) if before.classes else None
+    return exit_errors(before, after, x0, settings.seed, labels)
 
 
 def propose_exit_schedules(errors: pd.DataFrame, settings: Ase, noise: Noise) -> pd.DataFrame:
@@ -48,9 +49,9 @@ def propose_exit_schedules(errors: pd.DataFrame, settings: Ase, noise: Noise) ->
 
 def search_switch(
     candidate_edges: list[dict[str, Any]],
-    extractor: FeatureClassifier,
+    extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    train: ImagePack,
+    held_out: ImagePack,
     settings: SwitchSearch,
     noise: Noise,
     sampling: Sampling,
@@ -72,16 +73,17 @@ def search_switch(
 
     schedule = noise.schedule()
     networks = {name.removeprefix("network_"): network for name, network in stored.items()}
-    bank = NetworkBank(networks)
+    bank = NetworkBank(networks, guidance=sampling.guidance_by(networks))
     candidates = [Candidate(found["label"], found["method"], tuple(found["edges"])) for found in candidate_edges]
     lowest = {name: low for name, network in networks.items() if (low := network.header.timestep_range[0])}
     serve = settings.backbones
     exits = [] if exit_candidates is None else _taken(exit_candidates, schedule)
     space = SearchSpace(settings.solvers, settings.steps, serve, candidates, schedule, settings.history, lowest, exits)
     device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, train, settings.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
     parameters = {
         **settings.model_dump(mode="json", exclude={"n_trials"}),  # so that a study can be extended
+        "images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
         "hardware": hardware.model_dump(),

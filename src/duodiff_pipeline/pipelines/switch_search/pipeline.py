@@ -25,7 +25,7 @@ def create_pipeline(backbones: Sequence[str], ase: str | None = None) -> Pipelin
                 search_switch,
                 {
                     **{name: name for name in same_name},
-                    "train": "train_images",
+                    "held_out": "held_out_images",
                     "settings": "params:switch_search",
                     **settings,
                     **{f"network_{name}": f"{name}.network" for name in backbones},

@@ -22,6 +22,7 @@ from ...analysis.clustering import (
 from ...analysis.denoiser_similarity import DenoiserDifferences, node_predictions
 from ...analysis.gradient_affinity import gradient_affinity
 from ...config import Noise, TimestepClustering
+from ...diffusion.denoiser import classes_of
 from ...diffusion.random import keyed_generator
 from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
@@ -49,9 +50,10 @@ def cluster_timesteps(
     candidates += [_candidate("log_snr_clusters", {}, log_snr_cluster_edges(schedule, n)) for n in stage_counts]
     nodes = np.linspace(0, schedule.timesteps - 1, settings.gradient_nodes).round().astype(np.int64)
     rng = keyed_generator(settings.seed, "gradient affinity")
-    x0 = from_uint8(train.images[torch.from_numpy(rng.integers(len(train), size=settings.gradient_images))])
+    drawn = torch.from_numpy(rng.integers(len(train), size=settings.gradient_images))
+    x0, labels = from_uint8(train.images[drawn]), train.labels[drawn] if classes_of(network.module) else None
     eps = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
-    affinity = gradient_affinity(network.module, schedule, x0, eps, nodes)
+    affinity = gradient_affinity(network.module, schedule, x0, eps, nodes, labels)
     candidates += [
         _candidate("gradient_affinity", {}, gradient_cluster_edges(affinity, nodes, n)) for n in stage_counts
     ]

@@ -1,5 +1,6 @@
 """Training one backbone."""
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from ...diffusion.random import keyed_torch_generator
 from ...errors import InputError
 from ...images.pack import ImagePack
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
+from ...networks.official import Checkpoint
 from ...networks.transformer import TransformerBackbone
 from ..trained import sample_grid, train_once, training_gmacs
+
+logger = logging.getLogger(__name__)
 
 
 def take_backbone(
@@ -32,6 +36,51 @@ def take_backbone(
     for key in ("kind", "patch", "width", "depth", "heads"):
         if found[key] != (wanted := getattr(backbone, key)):
             raise InputError(f"backbones.{name}.{key} is {wanted}, but the network in {path} has {found[key]}")
+    return stored, {"losses": [], "training_gmacs": training_gmacs(stored)}, {"seconds": None}
+
+
+def take_checkpoint(
+    backbone: Backbone, train: ImagePack, noise: Noise, name: str
+) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
+    """The network in the backbone's foreign checkpoint, as `take_backbone` gives one; it counts for all timesteps.
+
+    Raises InputError where the file holds another architecture than the backbone's, or one for other images.
+    """
+    taken = backbone.from_checkpoint
+    assert taken is not None
+    where, schedule, classes = f"backbones.{name}.from_checkpoint", noise.schedule(), train.classes
+    try:
+        checkpoint = Checkpoint.read(Path(taken.path).expanduser(), taken.sha256)
+        null_class = checkpoint.num_classes == classes + 1
+        network = checkpoint.network(backbone.heads, taken.timestep_scale, taken.predicts, schedule, null_class)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    found, (channels, size, _) = network.config, train.shape_chw
+    wanted = {"image_size": size, "channels": channels, "patch": backbone.patch, "width": backbone.width}
+    wanted |= {"depth": backbone.depth, "classes": classes if found.num_classes else 0}
+    others = [
+        f"{key} {getattr(found, key)}, not {value}" for key, value in wanted.items() if getattr(found, key) != value
+    ]
+    if others:
+        raise InputError(f"{where}: {checkpoint.path} is not what images and parameters say: {'; '.join(others)}")
+    logger.info(
+        "%s is %s, taken as trained on %s noise of %d timesteps; on which images nobody knows",
+        name,
+        checkpoint.path.name,
+        schedule.kind,
+        schedule.timesteps,
+    )
+    origin = {"file": checkpoint.path.name, "sha256": checkpoint.sha256}
+    header = NetworkHeader(
+        kind="uvit",
+        architecture=asdict(found),
+        timestep_range=(0, schedule.timesteps),
+        training={"from_checkpoint": origin, "batch_images": taken.batch_images},
+        step=taken.steps,
+        weights=checkpoint.weights,
+        data_sha256=None,
+    )
+    stored = StoredNetwork(network, header)
     return stored, {"losses": [], "training_gmacs": training_gmacs(stored)}, {"seconds": None}
 
 
@@ -55,8 +104,9 @@ def train_backbone(
 
     channels, size, _ = train.shape_chw
     schedule = noise.schedule()
+    conditioning = training.conditioning(train.classes)
     try:
-        config = backbone.architecture(size, channels, predicts=training.predicts, noise=schedule)
+        config = backbone.architecture(size, channels, predicts=training.predicts, noise=schedule, **conditioning)
     except InputError as error:
         raise InputError(f"backbones.{name}: {error}") from error
     network = KINDS[backbone.kind](config)

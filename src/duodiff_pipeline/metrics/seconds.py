@@ -1,0 +1,64 @@
+"""Seconds by the clock, and where they go."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+
+def time_in_turns(runs: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every run in every round, after one round to warm up that is not counted.
+
+    The runs take turns, so that a machine that slows down slows all of them. A run ends when the tensor it returns is
+    on the CPU, that is, when the device has done all of it.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(1 + rounds):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run().cpu()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: own[1:] for name, own in seconds.items()}
+
+
+def share_outside_matrix_products(run: Callable[[], Tensor], rounds: int) -> float:
+    """Of a run's seconds, the share (0..1) outside of what multiply-accumulates count: matrix products, convolutions
+    and attention, whose softmax is fused into it.
+
+    Products are timed one by one, in turn with the whole run. Of either the fastest round counts, since whatever else
+    the machine does only adds.
+    """
+    whole, inside = math.inf, math.inf
+    with torch.no_grad():
+        for _ in range(rounds):
+            whole = min(whole, *time_in_turns({"run": run}, 1)["run"])
+            with _ProductClock() as clock:
+                run().cpu()
+            inside = min(inside, clock.seconds)
+    return max(0.0, 1 - inside / whole)
+
+
+class _ProductClock(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Seconds of the operations whose multiply-accumulates PyTorch counts, and of the CPU's fused attention."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seconds = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket not in flop_registry and "scaled_dot_product" not in func.name():
+            return func(*args, **(kwargs or {}))
+        on_gpu = args[0].is_cuda
+        if on_gpu:
+            torch.cuda.synchronize(args[0].device)
+        started = time.perf_counter()
+        result = func(*args, **(kwargs or {}))
+        if on_gpu:
+            torch.cuda.synchronize(args[0].device)
+        self.seconds += time.perf_counter() - started
+        return result

@@ -1,0 +1,75 @@
+"""Class-conditional digits with guidance from the command line, and a trained network out and in again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from duodiff_pipeline.networks.files import StoredNetwork
+from duodiff_pipeline.networks.official import import_diffusers
+
+from .conftest import Project, copy_project
+
+CONDITIONAL = "training.label_dropout=0.2,sampling.guidance.deep=2"
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = copy_project(tmp_path_factory.mktemp("conditional"))
+    result = project.kedro("run", "--env", "test", "--params", CONDITIONAL)
+    assert result.returncode == 0, result.stderr
+    return project
+
+
+def network(project: Project, name: str) -> StoredNetwork:
+    return StoredNetwork.load(project.data("06_models") / f"{name}.safetensors")
+
+
+def test_every_network_takes_the_ten_digits_and_a_class_for_none(conditional: Project) -> None:
+    for name in ("deep", "middle", "shallow", "early", "early_exits"):
+        config = network(conditional, name).module.config
+        assert (config.classes, config.null_label) == (10, 10)
+
+
+def test_records_say_the_guidance_of_every_stage_and_count_its_cost(conditional: Project) -> None:
+    plans = json.loads((conditional.data("07_model_output") / "evaluated_plans.json").read_text())
+    records = json.loads((conditional.data("08_reporting") / "records.json").read_text())
+    macs = {name: network(conditional, name).module.macs for name in ("deep", "middle", "shallow", "early")}
+    scale = {name: 2.0 if name == "deep" else 1.0 for name in macs}
+    cost = {name: macs[name] * (2 if name == "deep" else 1) for name in macs}
+    assert {plan["role"] for plan in plans} >= {"deep", "shallow", "duodiff", "control", "adadiff"}
+    for plan in plans:
+        found = [record for record in records if record["denoiser"] == plan["name"]]
+        assert all(record["guidance"] == [scale[name] for name in plan["serves"]] for record in found)
+        if plan["role"] != "adadiff":
+            runs = [run.split() for run in plan["runs"].split(", ")]
+            expected = sum(int(count) * cost[name] for count, name in runs) / 1e9
+            assert found[0]["gmacs"] == pytest.approx(expected)
+
+
+def test_curves_count_the_cost_of_guidance_too(conditional: Project) -> None:
+    curves = pd.read_parquet(conditional.data("08_reporting") / "switch_curves.parquet")
+    alone = curves[curves["steps"] == 3].drop_duplicates("role").set_index("role")["gmacs"]
+    assert alone["deep"] == pytest.approx(3 * 2 * network(conditional, "deep").module.macs / 1e9)
+    assert alone["shallow"] == pytest.approx(3 * network(conditional, "shallow").module.macs / 1e9)
+
+
+def test_a_network_leaves_in_two_layouts_and_comes_back_bit_for_bit(conditional: Project, tmp_path: Path) -> None:
+    shutil.copytree(conditional.root, tmp_path / "project")
+    project, before = Project(tmp_path / "project"), network(conditional, "deep")
+    result = project.kedro("export", "--env", "test", "deep", "exported")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"exported/deep.pth and exported/deep: deep, sha256 {before.sha256}\n"
+    assert import_diffusers(project.root / "exported" / "deep").sha256 == before.sha256
+    taken = ["path=exported/deep.pth", "predicts=image", "steps=12", "batch_images=16"]
+    keys = ",".join(f"backbones.deep.from_checkpoint.{key}" for key in taken)
+    pipelines = "training,early_exit,exit_statistics,loss_gap"
+    result = project.kedro("run", "--env", "test", "--pipelines", pipelines, "--params", f"{CONDITIONAL},{keys}")
+    assert result.returncode == 0, result.stderr
+    after = network(project, "deep")
+    assert after.sha256 == before.sha256
+    assert after.header.training["from_checkpoint"]["file"] == "deep.pth"
+    assert after.header.data_sha256 is None
+    assert after.header.training["from_checkpoint"]["sha256"] in result.stderr
