@@ -62,8 +62,33 @@ def frechet_distance(a: GaussianStatistics, reference: GaussianStatistics) -> fl
     if a.n_features != reference.n_features:
         raise ValueError(f"Gaussians of {a.n_features} and {reference.n_features} features have no distance")
     squared = np.linalg.eigvalsh(reference.root @ a.sigma @ reference.root)
+    return _distance(a.mu, float(np.trace(a.sigma)), squared, reference)
+
+
+def frechet_distance_of(features: NDArray[np.floating], reference: GaussianStatistics) -> float:
+    """`frechet_distance` of features (N, D), without their covariance (D, D) where images are fewer than features.
+
+    S_a is then X'X / (N - 1) of the centred features X, so that S_b^1/2 S_a S_b^1/2 has the eigenvalues of the (N, N)
+    matrix X S_b X' / (N - 1), and zeros: N^2 D + N^3 operations instead of D^3.
+
+    Raises ValueError for fewer than 2 images, features that are not finite, and another number of features.
+    """
+    n, n_features = features.shape
+    if n > n_features or n < 2 or n_features != reference.n_features:
+        return frechet_distance(GaussianStatistics.from_features(features), reference)
+    require_finite(features)
+    mu = features.astype(np.float64).mean(axis=0)
+    scaled = (features - mu) / np.sqrt(n - 1)
+    rooted = scaled @ reference.root
+    return _distance(mu, float((scaled**2).sum()), np.linalg.eigvalsh(rooted @ rooted.T), reference)
+
+
+def _distance(
+    mu: NDArray[np.float64], trace: float, squared: NDArray[np.floating], reference: GaussianStatistics
+) -> float:
+    """Of a Gaussian of mean mu and that trace of its covariance; squared: eigenvalues of S_b^1/2 S_a S_b^1/2."""
     # Rounding moves an eigenvalue of 0 by about D eps times the largest, which a root would make far too much of.
-    rounding = len(squared) * np.finfo(np.float64).eps * abs(squared).max()
+    rounding = reference.n_features * np.finfo(np.float64).eps * abs(squared).max()
     trace_of_root = np.sqrt(np.where(squared > rounding, squared, 0)).sum()
-    mean_term = ((a.mu - reference.mu) ** 2).sum()
-    return float(mean_term + np.trace(a.sigma) + np.trace(reference.sigma) - 2 * trace_of_root)
+    mean_term = ((mu - reference.mu) ** 2).sum()
+    return float(mean_term + trace + np.trace(reference.sigma) - 2 * trace_of_root)

@@ -1,5 +1,6 @@
 """One measurement: generate images with a denoiser and take their Fréchet distance to the reference."""
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from ..diffusion.solvers import Solver
 from ..diffusion.starts import SharedStarts
 from ..images.pixels import to_uint8
 from .extractor import FeatureExtractor, extract_features
-from .frechet import GaussianStatistics, frechet_distance
+from .frechet import frechet_distance_of
 from .reference import ReferenceStatistics
 
 FEATURE_BATCH_IMAGES = 256
@@ -65,12 +66,26 @@ class Meter:
         served_by: Sequence[Hashable] = (),
     ) -> Measured:
         """Images 0..n-1 of `seed` and their distance to the reference; starts, served_by: see `sample`."""
+        everything = range(self.n_images)
+        images, features, trace = self.generate(denoiser, solver, seed, everything, starts, served_by)
+        return Measured(images, features, self.fid(features), trace)
+
+    def generate(
+        self,
+        denoiser: Denoiser,
+        solver: Solver,
+        seed: int,
+        image_indices: range,
+        starts: SharedStarts | None = None,
+        served_by: Sequence[Hashable] = (),
+    ) -> tuple[Tensor, NDArray[np.float64], Trace]:
+        """Some images of `seed`, uint8 (N, C, H, W), their features (N, D) and the trace of their sampling."""
         samples = sample(
             denoiser,
             solver,
             self.noise,
             self.shape_chw,
-            range(self.n_images),
+            image_indices,
             seed,
             self.micro_batch_images,
             self.device,
@@ -78,6 +93,14 @@ class Meter:
             served_by,
         )
         images = to_uint8(samples.images)
-        features = extract_features(self.extractor, images, FEATURE_BATCH_IMAGES)
-        fid = frechet_distance(GaussianStatistics.from_features(features), self.reference.statistics)
-        return Measured(images, features, fid, samples.trace)
+        return images, extract_features(self.extractor, images, FEATURE_BATCH_IMAGES), samples.trace
+
+    def fid(self, features: NDArray[np.floating]) -> float:
+        """Distance of features (N, D) to the reference; comparable at the same N only."""
+        return frechet_distance_of(features, self.reference.statistics)
+
+    def blocks(self, shares: Sequence[float]) -> tuple[int, ...]:
+        """The images after each share of all, in whole micro-batches, and after all: rising, 2 or more."""
+        size, whole = self.micro_batch_images, math.ceil(self.n_images / self.micro_batch_images)
+        ends = {min(size * max(1, round(share * whole)), self.n_images) for share in shares}
+        return tuple(sorted({end for end in ends if end > 1} | {self.n_images}))

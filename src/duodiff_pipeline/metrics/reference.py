@@ -36,15 +36,18 @@ class ReferenceStatistics:
         return content_sha256(self._header(), self._tensors())
 
     def save(self, path: Path) -> None:
-        """Write one safetensors file."""
-        save_tensors(path, _KIND, self._header(), self._tensors())
+        """Write one safetensors file, with the root of the covariance: it takes seconds where features are many."""
+        root = torch.from_numpy(self.statistics.root)
+        save_tensors(path, _KIND, self._header(), {**self._tensors(), "root": root})
 
     @classmethod
     def load(cls, path: Path) -> "ReferenceStatistics":
         """What `save` wrote; raises what `load_tensors` raises."""
         header, tensors = load_tensors(path, _KIND)
-        mu, sigma = tensors["mu"].numpy(), tensors["sigma"].numpy()
-        return cls(GaussianStatistics(mu, sigma, header.pop("n_images")), **header)
+        statistics = GaussianStatistics(tensors["mu"].numpy(), tensors["sigma"].numpy(), header.pop("n_images"))
+        if "root" in tensors:
+            vars(statistics)["root"] = tensors["root"].numpy()  # where the cached property keeps it
+        return cls(statistics, **header)
 
     def _header(self) -> dict[str, Any]:
         return {

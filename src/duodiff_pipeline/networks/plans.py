@@ -1,6 +1,6 @@
 """Sampling plans: a denoiser and a solver in names and numbers only, and how to make them of stored networks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Any
@@ -133,3 +133,8 @@ class NetworkBank:
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""
         return sum(self.network(name).macs for name in plan.schedule.assignment(plan.grid)) / 1e9
+
+    def resident_mb(self, names: Iterable[str]) -> float:
+        """Memory that these take together, at 4 bytes a parameter; what several have in common counts once."""
+        stored = {self.backbones[name].sha256: self.backbones[name] for name in names}
+        return sum(4 * one.parameters for one in stored.values()) / 1e6
