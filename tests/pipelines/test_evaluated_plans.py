@@ -105,7 +105,9 @@ def test_exits_with_a_network_of_their_own_need_no_other_in_memory(
     settings = SETTINGS.model_copy(update={"exit_thresholds": (0.05,)})
     early_exit = EarlyExit(backbone="deep", variant="duodiff", probe="linear", patience=None, steps=1)
     space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
-    search = SwitchSearch(n_trials=1, images=None, seed=0, **space)
+    budgets = {"budgets": (), "budget_trials": 1, "rungs": ()}
+    where = {"stages": (1, 2, 3), "edges_by": ("switch",), "memory_mb": None, "storage": None}
+    search = SwitchSearch(n_trials=1, images=None, seed=0, **space, **budgets, **where)
     noise = Noise(kind="linear", timesteps=1000)
     sampling = Sampling(micro_batch_images=8, guidance=1.0)
     plans = plan_evaluation([], settings, search, early_exit, noise, sampling, **stored, **curves)

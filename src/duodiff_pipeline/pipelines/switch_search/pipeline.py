@@ -8,7 +8,7 @@ from .nodes import choose_schedules, search_switch
 def create_pipeline(backbones: Sequence[str]) -> Pipeline:
     """Backbones and candidate edges to trials and chosen schedules."""
     settings = {name: f"params:{name}" for name in ("noise", "sampling", "hardware")}
-    same_name = ("candidate_edges", "extractor", "reference", "work_folder")
+    same_name = ("candidate_edges", "loss_gap_switches", "extractor", "reference", "work_folder")
     return Pipeline(
         [
             Node(

@@ -21,6 +21,10 @@ from ...config import Noise, TimestepClustering
 from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
 
+# Edges as shares of the timesteps, whatever their noise: DuoDiff's example has the shallow network serve the first 300
+# of 1000 (arXiv 2410.09633), and the multi-stage network's stages on CIFAR-10 are those of arXiv 2312.09181
+PUBLISHED = {"DuoDiff": (0.7,), "multi-stage": (0.6308, 0.442)}
+
 
 def cluster_timesteps(
     train: ImagePack,
@@ -36,6 +40,10 @@ def cluster_timesteps(
     schedule, stage_counts = noise.schedule(), range(2, len(backbones) + 1)
     candidates = [_candidate("uniform_timestep", {}, uniform_timestep_edges(schedule, n)) for n in stage_counts]
     candidates += [_candidate("uniform_log_snr", {}, uniform_log_snr_edges(schedule, n)) for n in stage_counts]
+    for paper, share_of_timesteps in PUBLISHED.items():
+        if len(share_of_timesteps) + 1 in stage_counts:
+            edges = tuple(share * schedule.timesteps for share in share_of_timesteps)
+            candidates.append(_candidate("papers", {"of": paper}, edges))
     for row in change_points:
         found = ChangePoint(**{name: value for name, value in row.items() if name != "threshold"})
         if edges := edges_from_change_point(found):
