@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help run fashion fashion-train multistage compare sweep export test lint test-slow exit-speed stage-speed ase-speed \
-  metric-speed mlflow dvc dvc-yaml lock clean
+.PHONY: help run fashion fashion-train multistage compare sweep join dashboard export test lint test-slow exit-speed \
+  stage-speed ase-speed metric-speed mlflow dvc dvc-yaml lock clean
 
 SHELL := bash
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
@@ -41,6 +41,12 @@ compare: $(VENV)/.installed ## tracked runs side by side in one page: RUNS="late
 
 sweep: $(VENV)/.installed ## the experiment for every combination of values: GRID="backbones.shallow.depth=1,3,5"
 	@$(BIN)/kedro sweep --env $(ENV) $(GRID)
+
+join: $(VENV)/.installed ## one more worker for the search of a run: ENV=... as that of the run
+	@$(BIN)/kedro join --env $(ENV)
+
+dashboard: $(VENV)/.installed ## the trials of the search on http://127.0.0.1:8080: ENV=... as that of the run
+	@$(BIN)/kedro dashboard --env $(ENV)
 
 export: $(VENV)/.installed ## a trained network for other programs: NETWORK=deep FOLDER=exported; ENV=... as above
 	@$(BIN)/kedro export --env $(ENV) $(NETWORK) $(FOLDER)

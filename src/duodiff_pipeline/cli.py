@@ -105,6 +105,28 @@ def sweep(grid: tuple[str, ...], env: str) -> None:
     _say_where(f"comparison of the {len(members)} members", page)
 
 
+@cli.command(cls=_OneLineCommand, params=[option for option in kedro_run.params if option.name == "params"])
+@ENVIRONMENT
+def join(env: str, params: dict[str, Any]) -> None:
+    """Take part in the search of a run, here or on another machine, until all its trials have ended."""
+    from .workers import join_search
+
+    with mistakes_in_one_line(), stoppable():
+        require_configuration(env, None)
+        trials = join_search(Path.cwd(), env, params)
+    click.echo(f"the search has ended, with {trials} trials")
+
+
+@cli.command()
+@ENVIRONMENT
+def dashboard(env: str) -> None:
+    """Show the studies of the newest search in optuna-dashboard."""
+    from .workers import show_dashboard
+
+    with mistakes_in_one_line(), stoppable():
+        show_dashboard(Path.cwd(), env, _experiment(env))
+
+
 @cli.command()
 @click.argument("backbone")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))

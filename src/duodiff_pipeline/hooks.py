@@ -55,7 +55,7 @@ class ExperimentHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
-        _require_inputs(pipeline, catalog)
+        require_inputs(pipeline, catalog)
         _require_backbones(pipeline, self.parameters)
         self.lock = ExperimentLock(self.project, self.experiment)
         self.lock.acquire()
@@ -122,7 +122,7 @@ def source_tags(project: Path, environment: str) -> dict[str, str]:
     }
 
 
-def _require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
+def require_inputs(pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]) -> None:
     """Raises InputError, naming the file, where a pipeline would read one that is not there."""
     for name in sorted(pipeline.inputs()):
         dataset = catalog.get(name)

@@ -41,11 +41,18 @@ class WorkDir:
     """The work folder of one node under one key.
 
     root: the experiment's work folder; parameters: what the result depends on; inputs: sha256 by name; rooms: the code
-    it depends on, to which what nodes and configuration share and the versions of the libraries are added.
+    it depends on, to which what nodes and configuration share and the versions of the libraries are added; shared:
+    whether several processes work in it at once, so that what is half written may be another's.
     """
 
     def __init__(
-        self, root: Path, node: str, parameters: Mapping[str, Any], inputs: Mapping[str, str], rooms: Sequence[str]
+        self,
+        root: Path,
+        node: str,
+        parameters: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        rooms: Sequence[str],
+        shared: bool = False,
     ) -> None:
         code = code_version([*rooms, *SHARED_CODE])
         key = sha256_of_json({"parameters": parameters, "inputs": inputs, "code": code, "versions": versions()})
@@ -53,7 +60,7 @@ class WorkDir:
         self.folder = root / node / self.key
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for half_written in self.folder.glob(".*.part"):  # by a process that was killed
+            for half_written in () if shared else self.folder.glob(".*.part"):  # by a process that was killed
                 half_written.unlink()
 
     def remember(self, name: str, compute: Callable[[], Any], with_file: Path | None = None) -> Any:

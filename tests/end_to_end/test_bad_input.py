@@ -506,8 +506,8 @@ MISTAKES = {
         bad.other_extractor,
     ),
     "extractor of another sha256": after(
-        f"--pipelines metric_reference --params {EXTRACTOR}.path=inception.pt,{EXTRACTOR}.sha256={'0' * 64}",
-        f"inception.pt has the sha256 {{found}}, not {'0' * 64}",
+        f"--pipelines metric_reference --params {EXTRACTOR}.path=inception.pt,{EXTRACTOR}.sha256={'ab' * 32}",
+        f"inception.pt has the sha256 {{found}}, not {'ab' * 32}",
         bad.extractor_file,
     ),
     # results edited by hand

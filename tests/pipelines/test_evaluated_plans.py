@@ -94,6 +94,13 @@ def test_adaptive_plans_leave_by_the_patience_of_the_variant(bank):
     ]
 
 
+def make_search() -> SwitchSearch:
+    space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
+    budgets = {"budgets": (), "budget_trials": 1, "rungs": ()}
+    where = {"stages": (1, 2, 3), "edges_by": ("switch",), "memory_mb": None, "storage": None}
+    return SwitchSearch(n_trials=1, images=None, seed=0, **space, **budgets, **where)
+
+
 @pytest.mark.parametrize("kind", ["early_exits", "shared_exits"])
 def test_exits_with_a_network_of_their_own_need_no_other_in_memory(
     bank, make_exits, make_shared_exits, make_stored, kind
@@ -105,8 +112,7 @@ def test_exits_with_a_network_of_their_own_need_no_other_in_memory(
     curves = {f"curve_{name}": {"training_gmacs": 1.0} for name in (*bank.backbones, "early_exits")}
     settings = SETTINGS.model_copy(update={"exit_thresholds": (0.05,)})
     early_exit = EarlyExit(backbone="deep", variant="duodiff", probe="linear", patience=None, steps=1)
-    space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
-    search = SwitchSearch(n_trials=1, images=None, seed=0, **space)
+    search = make_search()
     noise = Noise(kind="linear", timesteps=1000)
     sampling = Sampling(micro_batch_images=8, guidance=1.0)
     plans = plan_evaluation([], settings, search, early_exit, noise, sampling, **stored, **curves)
@@ -197,10 +203,10 @@ def test_the_searched_exit_schedule_says_that_it_was_not_trained_for(with_ase, m
     prices = {"shallow": 1.0, "middle": 2.0, "deep": 4.0, "ase": 0.5, "early_exits": 0.25}
     curves = {f"curve_{name}": {"training_gmacs": price} for name, price in prices.items()}
     early_exit = EarlyExit(backbone="deep", variant="duodiff", probe="linear", patience=None, steps=1)
-    space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
-    search = SwitchSearch(n_trials=1, images=None, seed=0, **space)
+    search = make_search()
     noise = Noise(kind="linear", timesteps=1000)
-    plans = plan_evaluation([choice], SETTINGS, search, early_exit, noise, ase=ASE, **stored, **curves)
+    sampling = Sampling(micro_batch_images=8, guidance=1.0)
+    plans = plan_evaluation([choice], SETTINGS, search, early_exit, noise, sampling, ASE, **stored, **curves)
     described = {plan["name"]: plan for plan in plans}
     assert described["ase searched ddim 10"]["runs"] == "5 ase/3, 5 ase/5"
     assert {name: plan["note"] for name, plan in described.items() if plan["note"]} == {

@@ -31,6 +31,7 @@ TRAINING = Training(
     ema_decay=0.9,
     predicts="noise",
     min_snr_gamma=None,
+    label_dropout=None,
     flip=False,
     stored_as="float32",
     checkpoint_every_steps=100,

@@ -60,6 +60,7 @@ def test_every_method_gives_candidates_of_the_stages_it_can(train, candidates, c
         "log_snr_clusters": every,
         "optimal_denoiser": [2, 3] if count >= 3 else [2],
         "optimal_denoiser_clusters": every,
+        "papers": [2, 3] if count >= 3 else [2],
         "uniform_log_snr": every,
         "uniform_timestep": every,
     }

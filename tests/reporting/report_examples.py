@@ -239,8 +239,12 @@ def trials() -> pd.DataFrame:
         "serves": ["shallow", "middle", "deep"],
     }
     rows.append({**three, "fid": 8.0, "gmacs": 5 * COST["shallow"] + 7 * COST["middle"] + 8 * COST["deep"]})
-    table = pd.DataFrame(rows).astype({"k": "Int64"})
-    return table.assign(on_front=on_front(table[["fid", "gmacs"]].to_numpy()))
+    table = pd.DataFrame(rows).assign(study="front", given_up_after=None, fid_given_up=float("nan"))
+    table["on_front"] = on_front(table[["fid", "gmacs"]].to_numpy())
+    behind = {"study": "within 0.4", "trial": 0, "fid": float("nan"), "given_up_after": 64, "fid_given_up": 99.0}
+    beyond = {**behind, "trial": 1, "given_up_after": 0, "fid_given_up": float("nan")}
+    given_up = pd.DataFrame([{**rows[4], **one, "on_front": False} for one in (behind, beyond)])
+    return pd.concat([given_up, table], ignore_index=True).astype({"k": "Int64", "given_up_after": "Int64"})
 
 
 def similarity_curves() -> pd.DataFrame:

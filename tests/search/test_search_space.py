@@ -149,7 +149,7 @@ def test_the_only_history_is_taken_where_there_is_one(solver, history):
 
 def test_anchors_choose_a_history_where_there_is_a_choice():
     own = space(history=("dropped", "carried"))
-    *_, ddim, dpm = [own.suggest(FixedTrial(anchor)).plan for anchor in own.anchors()]
+    *_, ddim, dpm = [own.proposal(anchor).plan for anchor in own.anchors()]
     assert (ddim.solver.history, dpm.solver.history) == ("carried", "dropped")
 
 
@@ -180,10 +180,12 @@ def test_every_random_proposal_is_valid_and_keeps_the_order_of_the_backbones():
     assert {", ".join(plan.schedule.serves) for plan in plans} == set(ORDERS)
 
 
-def test_anchors_are_every_network_alone_at_every_solver_and_number_of_steps_and_all_in_equal_parts():
-    *plans, ddim, dpm = [space().suggest(FixedTrial(anchor)).plan for anchor in space().anchors()]
+def test_anchors_are_every_network_alone_at_every_solver_and_number_of_steps_what_exits_suggest_and_equal_parts():
+    *plans, early, late, ddim, dpm = [space().proposal(anchor).plan for anchor in space().anchors()]
     assert (ddim.solver, dpm.solver) == (Solver("ddim", 20), Solver("dpmsolver++", 20))
     assert ddim.runs == dpm.runs == "7 a, 7 b, 6 c"
+    assert (early.solver, early.runs) == (Solver("ddim", 20), "8 a, 12 c")  # timesteps 999, 949, ... before 620
+    assert (late.solver, late.runs) == (Solver("ddim", 20), "6 a, 14 c")
     assert [(plan.solver.name, plan.solver.steps, plan.schedule.serves) for plan in plans] == [
         (solver, steps, (network,))
         for solver in ("ddim", "dpmsolver++")
@@ -198,7 +200,7 @@ def first_stage() -> SearchSpace:
 
 
 def test_what_learnt_one_stage_serves_first_and_never_alone():
-    assert [", ".join(order) for order in first_stage()._orders()] == ["a", "c", "d, a", "d, c", "a, c", "d, a, c"]
+    assert [", ".join(order) for order in first_stage().orders] == ["a", "c", "d, a", "d, c", "a, c", "d, a, c"]
     assert {anchor["serves"] for anchor in first_stage().anchors()} == {"a", "c", "a, c"}
 
 
@@ -246,3 +248,95 @@ def test_an_exit_schedule_has_a_history_too_and_an_anchor():
     assert len(own.anchors()) == len(space().anchors()) + 2
     chosen = {"solver": "dpmsolver++", "serves": "exit schedule", "exit schedule": 0, "history": "dropped"}
     assert own.suggest(fixed(chosen)).plan.solver == Solver("dpmsolver++", 20, history="dropped")
+
+
+DEPTH = {"a": 1, "b": 2, "c": 3, "d": 1}
+
+
+def cost(plan) -> float:
+    return float(sum(DEPTH[name] for name in plan.schedule.assignment(plan.grid)))
+
+
+def walked(own: SearchSpace, at_most: float = float("inf")) -> list[str]:
+    plans = [own.proposal(parameters).plan for parameters in own.walk(cost, at_most)]
+    return [f"{plan.solver.steps}: {plan.runs}" for plan in plans]
+
+
+def test_a_walk_comes_by_every_network_alone_and_every_single_switch_once_the_coarse_ones_first():
+    own = space(solvers=("ddim",), steps=(4,), backbones=("a", "c"))
+    assert walked(own) == ["4: 4 c", "4: 2 a, 2 c", "4: 1 a, 3 c", "4: 3 a, 1 c", "4: 4 a"]
+    both = walked(space(steps=(4, 8)))
+    switches = {f"{s}: {k} {x}, {s - k} {y}" for s in (4, 8) for k in range(1, s) for x, y in ("ab", "ac", "bc")}
+    assert set(both) == switches | {f"{s}: {s} {name}" for s in (4, 8) for name in "abc"}
+    assert len(both) == 2 * len(set(both))  # with either solver
+
+
+def test_a_walk_within_a_budget_leaves_out_what_costs_more_and_begins_with_the_dearest():
+    own = space(solvers=("ddim",), steps=(4, 8), backbones=("a", "c"))
+    assert walked(own, 10) == ["4: 1 a, 3 c", "8: 7 a, 1 c", "4: 3 a, 1 c", "8: 8 a", "4: 2 a, 2 c", "4: 4 a"]
+    assert walked(own, 3) == []
+
+
+def test_a_walk_tries_every_history_that_a_solver_can_have():
+    own = space(steps=(3,), backbones=("a", "c"), history=("carried", "dropped"))
+    plans = [own.proposal(parameters).plan for parameters in own.walk(cost)]
+    histories = [plan.solver.history for plan in plans if plan.runs == "1 a, 2 c" and plan.solver.name == "dpmsolver++"]
+    assert sorted(histories) == ["carried", "dropped"]
+    assert len(plans) == 4 + 6  # of a network alone no history is dropped
+
+
+def test_a_walk_of_heun_parts_no_evaluations_at_one_timestep():
+    own = space(solvers=("heun",), steps=(3,), backbones=("a", "c"))
+    assert walked(own) == ["3: 5 c", "3: 3 a, 2 c", "3: 1 a, 4 c", "3: 5 a"]
+
+
+def test_what_learnt_one_stage_is_walked_no_further_than_that():
+    """Of 5 evaluations at 999, 799, 599, ... the first two are at 600 or above."""
+    own = space(solvers=("ddim",), steps=(5,), backbones=("d", "a", "c"), lowest={"d": 600.0})
+    from_d = [runs for runs in walked(own) if "d" in runs]
+    assert sorted(from_d) == ["5: 1 d, 4 a", "5: 1 d, 4 c", "5: 2 d, 3 a", "5: 2 d, 3 c"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "orders", "samples"),
+    [
+        ({}, ORDERS, True),
+        ({"stages": (1, 2)}, ORDERS[:-1], True),  # clusterings of two stages
+        ({"stages": (1, 2), "candidates": ()}, ORDERS[:-1], False),
+        ({"stages": (3,)}, ORDERS[-1:], True),
+        ({"candidates": ()}, ORDERS, True),
+        ({"by_switch": False}, ORDERS, True),
+        ({"by_switch": False, "candidates": CANDIDATES[3:4]}, ["a", "b", "c", "a, b, c"], True),
+        ({"fits": lambda serves: len(serves) < 2}, ["a", "b", "c"], False),
+        ({"fits": lambda serves: "c" not in serves}, ["a", "b", "a, b"], True),
+    ],
+)
+def test_every_dimension_can_be_switched_off(limits, orders, samples):
+    own = space(**limits)
+    assert [", ".join(order) for order in own.orders] == orders
+    assert own.samples == samples
+    assert {", ".join(own.proposal(anchor).plan.schedule.serves) for anchor in own.anchors()} <= set(orders)
+    assert {own.proposal(one).edges_by for one in own.walk(cost)} <= {"one stage", "switch"}
+    if limits.get("by_switch") is False:
+        assert {len(own.proposal(one).plan.schedule.serves) for one in own.walk(cost)} == {1}
+
+
+def test_what_is_walked_through_may_not_be_sampled():
+    own = space()
+    assert [order for order in ORDERS if own.may_sample("serves", order)] == ["a, b", "a, c", "b, c", "a, b, c"]
+    assert not own.may_sample("edges of 2 stages by", "switch")
+    assert own.may_sample("edges of 2 stages by", "uniform")
+    assert own.may_sample("edges of 3 stages by", "switch")
+    without = space(candidates=CANDIDATES[3:])
+    assert [order for order in ORDERS if without.may_sample("serves", order)] == ["a, b, c"]
+
+
+def test_proposals_that_come_to_the_same_plan_are_one():
+    by_exits = {"edges of 2 stages by": "exit_statistics", "exit_statistics of 2 stages": "exits at 0.1"}
+    by_switch = {"edges of 2 stages by": "switch", "share of stage 1": 0.4}  # 8 of 20
+    parameters = [{"solver": "ddim", "steps": 20, "serves": "a, c", **edges} for edges in (by_exits, by_switch)]
+    assert space().distinct(parameters) == parameters[:1]
+    assert space().distinct([parameters[0], {**parameters[1], "steps": 10}, parameters[1]]) == [
+        parameters[0],
+        {**parameters[1], "steps": 10},
+    ]

@@ -8,7 +8,8 @@ import pytest
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.search.space import Candidate, SearchSpace
-from duodiff_pipeline.search.study import on_front, run_study
+from duodiff_pipeline.search.storage import open_storage
+from duodiff_pipeline.search.study import Study, on_front, run_study
 from duodiff_pipeline.search.trials import trials_table
 
 SPACE = SearchSpace(
@@ -22,8 +23,8 @@ SPACE = SearchSpace(
     ),
     noise=NoiseSchedule(),
 )
-ANCHORS = 14
-TRIALS = 18
+ANCHORS = 15
+TRIALS = 20
 DEPTH = {"shallow": 1, "middle": 2, "deep": 3}
 
 
@@ -50,9 +51,15 @@ class Evaluate:
         return measure(plan)
 
 
-def study(folder, n_trials=TRIALS, evaluate=None, seed=0):
+def study(folder, n_trials=TRIALS, evaluate=None, seed=0, first=None):
     folder.mkdir(exist_ok=True)
-    return run_study(folder, n_trials, seed, SPACE.anchors(), evaluate or Evaluate())
+    first = SPACE.anchors() if first is None else first
+    front = Study("front", ("fid", "gmacs"), n_trials, first, SPACE.may_sample)
+    return run_study(open_storage(folder, None, "key"), front, seed, evaluate or Evaluate())
+
+
+def table_of(trials):
+    return trials_table([("front", trials)], SPACE, lambda plan: measure(plan)[1])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def whole(tmp_path_factory):
 
 def assert_same(trials, expected) -> None:
     assert [(t.number, t.params, t.values) for t in trials] == [(t.number, t.params, t.values) for t in expected]
-    assert trials_table(trials, SPACE).equals(trials_table(expected, SPACE))
+    assert table_of(trials).equals(table_of(expected))
 
 
 def test_a_study_makes_the_trials_asked_for_and_numbers_them(tmp_path):
@@ -84,18 +91,26 @@ def test_another_seed_proposes_something_else_after_the_anchors(tmp_path, whole)
 
 def test_anchors_come_first(whole):
     assert [t.params for t in whole[:ANCHORS]] == SPACE.anchors()
-    table = trials_table(whole, SPACE)
-    assert table["serves"][:ANCHORS].tolist() == [["deep"], ["middle"], ["shallow"]] * 4 + [list(SPACE.backbones)] * 2
-    assert (table["edges_by"][ANCHORS:] != "one stage").any()
+    table = table_of(whole)
+    alone, suggested = [["deep"], ["middle"], ["shallow"]] * 4, [["shallow", "deep"]]
+    assert table["serves"][:ANCHORS].tolist() == alone + suggested + [list(SPACE.backbones)] * 2
+
+
+@pytest.mark.parametrize("first", [[], SPACE.anchors()], ids=["drawn at random at first", "after anchors"])
+def test_what_is_walked_through_is_not_sampled(tmp_path, first):
+    sampled = table_of(study(tmp_path, len(first) + 25, first=first))[len(first) :]
+    assert set(sampled["edges_by"]) <= {"switch", "exit_statistics", "uniform"}
+    assert (sampled.loc[sampled["edges_by"] == "switch", "serves"].map(len) > 2).all()
+    assert sampled["edges_by"].nunique() > 1
 
 
 def test_every_trial_draws_anew(tmp_path):
-    random_trials = run_study(tmp_path, 8, 0, [], Evaluate())  # with no anchors all are drawn before anything is learnt
+    random_trials = study(tmp_path, 8, first=[])  # with no anchors all are drawn before anything is learnt
     assert len({tuple(t.params.items()) for t in random_trials}) > 4
 
 
 @pytest.mark.parametrize("proposes_first", [False, True], ids=["before proposing", "while measuring"])
-@pytest.mark.parametrize("killed_at", [0, 13, 14, 16])
+@pytest.mark.parametrize("killed_at", [0, 14, 15, 18])
 def test_a_killed_study_goes_on_to_the_same_trials(tmp_path, whole, killed_at, proposes_first):
     killed, resumed = Evaluate(killed_at, proposes_first), Evaluate()
     with pytest.raises(KeyboardInterrupt):
@@ -126,8 +141,7 @@ def test_a_study_killed_between_any_two_proposals_goes_on_to_the_same_trials(tmp
     """Every trial is killed after its first proposal, and again one later, until nothing is left to propose."""
 
     def run(folder, evaluate):
-        folder.mkdir(exist_ok=True)
-        return run_study(folder, TRIALS, 0, anchors, evaluate)
+        return study(folder, evaluate=evaluate, first=anchors)
 
     expected = run(tmp_path / "whole", Evaluate())
     attempts: dict[int, int] = {}

@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.search.space import Candidate, SearchSpace
-from duodiff_pipeline.search.trials import best_exit_schedule, spread, trials_table
+from duodiff_pipeline.search.trials import best, best_exit_schedule, spread, trials_table
 
 SPACE = SearchSpace(
     ("ddim",),
@@ -30,9 +30,40 @@ def finished(number, parameters, fid, gmacs):
     return trial
 
 
+def cost(plan):
+    return float(len(plan.grid))
+
+
+def given_up(number, fids):
+    """A trial of a budget that was given up, with what it had reported after so many images."""
+    choices = {"solver": "ddim", "steps": 5, "serves": "deep"}
+    distributions = {name: CategoricalDistribution((value,)) for name, value in choices.items()}
+    trial = create_trial(state=TrialState.PRUNED, params=choices, distributions=distributions, intermediate_values=fids)
+    trial.number = number
+    return trial
+
+
+def table_of(trials, space):
+    """Of one study, where every trial costs what it says."""
+    costs = iter([trial.values[1] for trial in trials])
+    return trials_table([("front", trials)], space, lambda plan: next(costs))
+
+
+def test_what_was_given_up_has_no_fid_and_is_on_no_front():
+    budget = [given_up(0, {16: 30.0, 32: 20.0}), given_up(1, {})]
+    table = trials_table([("within 0.5", budget), ("front", [finished(0, {"serves": "deep"}, 8.0, 5.0)])], SPACE, cost)
+    assert table["study"].tolist() == ["within 0.5", "within 0.5", "front"]
+    assert table["fid"].isna().tolist() == [True, True, False]
+    assert table["given_up_after"].tolist() == [32, 0, pd.NA]
+    assert table["fid_given_up"].iloc[0] == 20.0
+    assert table["fid_given_up"].isna().tolist() == [False, True, True]
+    assert table["on_front"].tolist() == [False, False, True]
+    assert best(budget) is None
+
+
 def test_table_says_what_every_trial_came_to():
     shares = {"share of stage 1": 0.0, "share of stage 2": 1.0}
-    table = trials_table(
+    table = table_of(
         [
             finished(0, {"serves": "deep"}, 8.0, 5.0),
             finished(1, {"serves": "shallow, deep", BY_2: "switch", "share of stage 1": 0.3}, 9.0, 3.0),
@@ -65,13 +96,13 @@ def test_a_dropped_history_is_told_apart():
     space = SearchSpace(("unipc",), (5,), ("shallow", "deep"), (), NoiseSchedule(), ("carried", "dropped"))
     two = {"solver": "unipc", "serves": "shallow, deep", BY_2: "switch", "share of stage 1": 0.3}
     trials = [finished(i, {**two, "history": history}, 9.0, 3.0) for i, history in enumerate(("carried", "dropped"))]
-    found = trials_table([*trials, finished(2, {"solver": "unipc", "serves": "deep"}, 8.0, 5.0)], space)
+    found = table_of([*trials, finished(2, {"solver": "unipc", "serves": "deep"}, 8.0, 5.0)], space)
     assert found["history"].tolist() == ["carried", "dropped", "carried"]
     assert found["plan"].tolist()[:2] == ["unipc 5, 2 shallow, 3 deep", "unipc history dropped 5, 2 shallow, 3 deep"]
 
 
 def test_a_study_of_single_stages_alone_has_a_table_too():
-    table = trials_table([finished(0, {"serves": "deep"}, 8.0, 5.0)], SPACE)
+    table = table_of([finished(0, {"serves": "deep"}, 8.0, 5.0)], SPACE)
     assert table["k"].isna().all()
     assert table["on_front"].tolist() == [True]
     assert spread(table, 3) == []

@@ -143,13 +143,13 @@ def test_published_weights_have_the_published_densities():
 def test_one_stage_is_no_stages():
     of = StageBatches(IMAGES, (), 1000, "uniform", 7, 40, 0)
     for step in (0, 3, 39):
-        for a, b in zip(of[step], batches()[step], strict=True):
+        for a, b in zip(of[step][:3], batches()[step][:3], strict=True):
             assert torch.equal(a, b)
 
 
 def test_a_stage_batch_is_a_function_of_seed_and_step():
     for step in (0, 17, 3999):
-        for a, b in zip(stage_batches()[step], stage_batches()[step], strict=True):
+        for a, b in zip(stage_batches()[step][:3], stage_batches()[step][:3], strict=True):
             assert torch.equal(a, b)
     drawn = [[stage_batches(seed=seed).stage(step) for step in range(50)] for seed in (0, 1)]
     assert drawn[0] != drawn[1]

@@ -1,5 +1,7 @@
 """One measurement: generate images with a denoiser and take their Fréchet distance to the reference."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,23 +59,37 @@ class Meter:
     def warm_up(self, denoiser: Denoiser, solver: Solver) -> None:
         """One micro-batch at few steps, so that what happens only once is not timed."""
         short = replace(solver, steps=min(solver.fewest_steps + 1, solver.steps))
-        replace(self, n_images=1).generate(denoiser, short, 0)
+        self.generate(denoiser, short, 0, range(1))
 
     def measure(self, denoiser: Denoiser, solver: Solver, seed: int, start: Start | None = None) -> Measured:
         """Images 0..n-1 of `seed` and their distance to the reference; start: see `sample`."""
-        images, trace = self.generate(denoiser, solver, seed, start)
-        features = extract_features(self.extractor, images, FEATURE_BATCH_IMAGES)
-        return Measured(images, features, distance_of_features(features, self.reference.statistics), trace)
+        images, trace = self.generate(denoiser, solver, seed, range(self.n_images), start)
+        features = self.features(images)
+        return Measured(images, features, self.fid(features), trace)
 
     def generate(
-        self, denoiser: Denoiser, solver: Solver, seed: int, start: Start | None = None
+        self, denoiser: Denoiser, solver: Solver, seed: int, image_indices: range, start: Start | None = None
     ) -> tuple[Tensor, Trace]:
-        """Images 0..n-1 of `seed`, (n, C, H, W) uint8; start: see `sample`. Only a micro-batch is held as floats."""
-        images, traces = torch.empty(self.n_images, *self.shape_chw, dtype=torch.uint8), []
-        size = self.micro_batch_images
-        for first in range(0, self.n_images, size):
-            some = range(first, min(first + size, self.n_images))
+        """Those images of `seed`, (N, C, H, W) uint8; start: see `sample`. Only a micro-batch is held as floats."""
+        first, stop, size = image_indices.start, image_indices.stop, self.micro_batch_images
+        images, traces = torch.empty(len(image_indices), *self.shape_chw, dtype=torch.uint8), []
+        for micro_batch in range(first // size * size, stop, size):
+            some = range(max(micro_batch, first), min(micro_batch + size, stop))
             samples = sample(denoiser, solver, self.noise, self.shape_chw, some, seed, size, self.device, start)
-            images[some.start : some.stop] = to_uint8(samples.images)
+            images[some.start - first : some.stop - first] = to_uint8(samples.images)
             traces.append(samples.trace)
         return images, Trace.joined(traces)
+
+    def features(self, images_u8: Tensor) -> NDArray[np.float32]:
+        """(N, D) of uint8 images (N, C, H, W)."""
+        return extract_features(self.extractor, images_u8, FEATURE_BATCH_IMAGES)
+
+    def fid(self, features: NDArray[np.float32]) -> float:
+        """Distance of features (N, D) to the reference; comparable at the same N only."""
+        return distance_of_features(features, self.reference.statistics)
+
+    def rungs(self, shares: Sequence[float]) -> tuple[int, ...]:
+        """The images after each share of all, in whole micro-batches, and after all: rising, 2 or more."""
+        size, whole = self.micro_batch_images, math.ceil(self.n_images / self.micro_batch_images)
+        ends = {min(size * max(1, round(share * whole)), self.n_images) for share in shares}
+        return tuple(sorted({end for end in ends if end > 1} | {self.n_images}))

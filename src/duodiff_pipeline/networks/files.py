@@ -24,6 +24,7 @@ from .uvit import UViT, UViTConfig
 StoredAs = Literal["float32", "float16"]
 BackboneKind = Literal["uvit", "dit"]
 ExitVariant = Literal["duodiff", "authors"]
+BYTES_PER_PARAMETER = 4  # in memory, whatever they are stored as
 EXIT_KINDS: dict[tuple[ExitVariant, ProbeName], str] = {
     ("duodiff", "linear"): "early_exits",
     ("duodiff", "attention"): "early_exits_attention",

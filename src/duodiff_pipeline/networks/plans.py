@@ -1,6 +1,6 @@
 """Sampling plans: a denoiser and a solver in names and numbers only, and how to make them of stored networks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Any
@@ -15,7 +15,7 @@ from .adaptive import AdaptiveDenoiser
 from .backbone import Backbone, BackboneConfig, HasParts, network_of, part_of
 from .early_exit import EarlyExits
 from .exit_schedule import ExitSchedule
-from .files import StoredNetwork
+from .files import BYTES_PER_PARAMETER, StoredNetwork
 from .shared_exits import SharedExits
 from .staged import StagedDenoiser
 from .uvit import UViT
@@ -210,3 +210,8 @@ class NetworkBank:
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""
         return sum(self.macs(name) for name in plan.schedule.assignment(plan.grid)) / 1e9
+
+    def resident_mb(self, names: Iterable[str]) -> float:
+        """Megabytes (1e6 bytes) that these take together; what stands under two names counts once."""
+        stored = {self.backbones[name].sha256: self.backbones[name] for name in names}
+        return sum(BYTES_PER_PARAMETER * one.parameters for one in stored.values()) / 1e6

@@ -22,6 +22,7 @@ def cost_figure(figure: Figure, findings: Findings, trials: pd.DataFrame | None)
     axes = figure.add_subplot()
     legend = []
     if trials is not None:
+        trials = trials.dropna(subset="fid")  # the others were given up
         axes.plot(trials["gmacs"], trials["fid"], "o", color=GREY, alpha=0.35, markersize=4, markeredgewidth=0)
         front = trials[trials["on_front"]].sort_values("gmacs")
         axes.step(front["gmacs"], front["fid"], where="post", color=GREY, linewidth=1.2)
@@ -121,7 +122,7 @@ def switch_figure(
     evaluated schedules, measured at the trials' n, are added.
     """
     first, last = backbones[0], backbones[-1]
-    trials = trials.assign(serves=trials["serves"].map(", ".join))
+    trials = trials.dropna(subset="fid").assign(serves=trials["serves"].map(", ".join))
     trials = trials[trials["serves"].isin([first, last, f"{first}, {last}"])]
     shown = [plan for plan in findings.duodiffs if comparable and plan.serves == (first, last)]
     named = ["solver", "steps", "history"]

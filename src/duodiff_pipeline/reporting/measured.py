@@ -13,8 +13,8 @@ from ..diffusion.solvers import Solver
 from ..errors import InputError
 from ..metrics.against_reference import MoreMetric
 from ..metrics.records import MetricRecord, require_comparable
+from ..networks.files import BYTES_PER_PARAMETER
 
-BYTES_PER_PARAMETER = 4
 MEMORISATION = ("memorisation_features", "memorisation_pixels")
 METRICS = ("fid", "kid", *MEMORISATION)
 MORE_METRICS: tuple[str, ...] = get_args(MoreMetric)  # where they were measured

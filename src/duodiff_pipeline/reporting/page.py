@@ -41,7 +41,7 @@ from .statements import (
 from .style import ROLES
 from .switches import evaluated_switches, suggested_switches
 from .template import render
-from .wording import change_text, counted, number, percent, record_text, share_text, speed_up_text, spread_text
+from .wording import change_text, counted, listed, number, percent, record_text, share_text, speed_up_text, spread_text
 
 GRID_COLUMNS = 5
 # columns of the metrics that are measured where they are asked for
@@ -109,9 +109,11 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "suggested": suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
         "front": [
-            _trial_row(row) for row in data.trials[data.trials["on_front"]].sort_values("gmacs").to_dict("records")
+            _trial_row(row, findings)
+            for row in data.trials[data.trials["on_front"]].sort_values("gmacs").to_dict("records")
         ],
         "trial_count": len(data.trials),
+        "trials_said": _trials_said(data.trials),
         "floor": findings.floor,
         "floor_text": spread_text(findings.floor.mean, findings.floor.spread),
         "floor_compares": findings.floor_compares,
@@ -247,8 +249,19 @@ def _batch_row(batch: TimedBatch) -> dict[str, str]:
     }
 
 
-def _trial_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+def _trials_said(trials: pd.DataFrame) -> str:
+    """How many there were in every study, and how many of them were given up."""
+    studies = listed(f"{len(own)} {study}" for study, own in trials.groupby("study", sort=False))
+    beyond, behind = (int(found.sum()) for found in (trials["given_up_after"] == 0, trials["given_up_after"] > 0))
+    return f"Trials by study: {studies}. {behind} fell behind and were given up, {beyond} were beyond the budget."
+
+
+def _trial_row(row: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
+    without_exits = (p for p in findings.plans if p.exit_threshold is None)
+    fresh = [p for p in without_exits if f"{p.solver.label} {p.solver.steps}, {p.runs}" == row["plan"]]
     return {
+        "study": row["study"],
+        "fresh": _unbroken(record_text(fresh[0].record)) if fresh else "",
         "trial": row["trial"],
         "plan": row["plan"],
         "edges_by": row["edges_by"].replace("_", " "),

@@ -11,8 +11,9 @@ import pandas as pd
 from ..config import Backbone, Parameters
 from ..metrics.intervals import CONFIDENCE
 from ..metrics.records import MetricRecord
+from ..networks.files import BYTES_PER_PARAMETER
 from .findings import SAME_COST, Comparison, Control, Findings
-from .measured import BYTES_PER_PARAMETER, MEMORISATION, MeasuredPlan
+from .measured import MEMORISATION, MeasuredPlan
 from .switches import SwitchRange, evaluated_switches
 from .wording import (
     MINUS,

@@ -1,131 +1,203 @@
-"""The Optuna study: two objectives, kept in a journal file, resumable and repeatable trial by trial."""
+"""Optuna studies that any number of processes share, resumable and repeatable trial by trial."""
 
 import logging
-import os
+import math
+import time
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..diffusion.random import keyed_generator
 from ..errors import InputError
-from ..files import writing
+from .leases import Leases
+from .storage import SharedStorage
 
 logger = logging.getLogger(__name__)
 
-Objectives = tuple[float, float]
+GOES_ON = 3  # one trial of so many goes on after a rung
+DRAWS = 20  # of what the sampler may not choose, before it draws evenly from what it may
+POLL_SECONDS = 0.5  # between looks at what other processes do
+
+MaySample = Callable[[str, Any], bool]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one study is.
+
+    name: as it is shown, and in the storage with its key; objectives: their names, all are minimised; n_trials: in all,
+    whoever runs them; first: parameters of the first trials, by number; may_sample: what the sampler may choose then.
+    """
+
+    name: str
+    objectives: tuple[str, ...]
+    n_trials: int
+    first: Sequence[Mapping[str, Any]] = ()
+    may_sample: MaySample = lambda parameter, value: True
 
 
 def run_study(
-    folder: Path,
-    n_trials: int,
-    seed: int,
-    anchors: Sequence[dict[str, Any]],
-    evaluate: Callable[[Trial], Objectives],
+    shared: SharedStorage, study: Study, seed: int, evaluate: Callable[[Trial], Sequence[float]]
 ) -> list[FrozenTrial]:
-    """Run the study in `folder` until it holds `n_trials` finished trials; minimises FID and GMACs an image.
+    """Take part in a study until all its trials have ended, and return them.
 
-    A study that was killed, wherever, and goes on proposes what it would have proposed (`_KeyedSampler`); a trial that
-    was killed is run again under its own number.
-    Raises InputError where a trial's measurement is not finite, naming it, and where the journal is damaged.
+    evaluate gives the objectives of a trial, or raises TrialPruned. What a killed process was running is run again
+    under its own number, by this process or another one. A single process proposes what it would have proposed without
+    kills. The first trials need no queue: each takes its parameters by its number (`_KeyedSampler`).
+
+    Raises InputError where a trial's measurement is not finite, naming it.
     """
+    with _quiet():
+        optuna_study = optuna.create_study(
+            storage=shared.storage,
+            sampler=_KeyedSampler(seed, study),
+            pruner=_BestThird(),
+            study_name=f"{study.name} of {shared.key}",
+            directions=["minimize"] * len(study.objectives),
+            load_if_exists=True,
+        )
+        optuna_study.set_metric_names(list(study.objectives))
+        leases = Leases(shared.storage)
+        while (trial := _next(shared, optuna_study, study.n_trials, leases)) is not None:
+            with leases.beating(trial._trial_id):
+                try:
+                    objectives = tuple(evaluate(trial))
+                except optuna.TrialPruned:
+                    objectives = ()
+            if not np.isfinite(objectives).all():  # Optuna would count it as failed, and propose it again for ever
+                raise InputError(
+                    f"trial {trial.number} measured {objectives}, no finite {' and '.join(study.objectives)}: "
+                    f"{trial.params}"
+                )
+            _end(shared, optuna_study, trial, objectives, leases)
+            logger.info("%s", _told(study, trial, objectives))
+        trials = optuna_study.get_trials()
+    return [trial for trial in trials if trial.number < study.n_trials]
+
+
+def _next(shared: SharedStorage, study: optuna.Study, n_trials: int, leases: Leases) -> Trial | None:
+    """The trial to run next: one that a dead process left, else a new one; None once all have ended."""
+    told = False
+    while True:
+        with shared.alone():
+            trials = study.get_trials(deepcopy=False)
+            running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+            for left in running:
+                if leases.abandoned(left):
+                    leases.take(left._trial_id)
+                    return Trial(study, left._trial_id)
+            if len(trials) < n_trials:
+                trial = study.ask()
+                leases.take(trial._trial_id)
+                return trial
+        if not running:
+            return None
+        if not told:
+            logger.info("%s: waiting for trials that other processes run", study.study_name)
+            told = True
+        time.sleep(POLL_SECONDS)
+
+
+def _end(shared: SharedStorage, study: optuna.Study, trial: Trial, objectives: Sequence[float], leases: Leases) -> None:
+    """Write a trial's end, unless this process was taken for dead meanwhile and another one has the trial."""
+    with shared.alone():
+        if not leases.holds(shared.storage.get_trial(trial._trial_id)):
+            logger.info("trial %d has been taken over by another process", trial.number)
+        elif objectives:
+            study.tell(trial, objectives)
+        else:
+            study.tell(trial, state=TrialState.PRUNED)
+
+
+def _told(study: Study, trial: Trial, objectives: Sequence[float]) -> str:
+    what = ", ".join(f"{name} {value:.4g}" for name, value in zip(study.objectives, objectives, strict=False))
+    last = trial.storage.get_trial(trial._trial_id).last_step
+    where = f"after {last} images" if last else "beyond the budget"
+    return f"{study.name}, trial {trial.number + 1} of {study.n_trials}: {what or f'given up {where}'}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna tells nothing; what it warns of is that a trial which is run again reports what it had reported."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = _open(folder / "journal.log")
-    study = optuna.create_study(
-        storage=storage,
-        sampler=_KeyedSampler(seed),
-        study_name="switch",
-        directions=["minimize", "minimize"],
-        load_if_exists=True,
-    )
-    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-        study.set_metric_names(["fid", "gmacs"])
-    for anchor in anchors[:n_trials]:
-        study.enqueue_trial(anchor, skip_if_exists=True)
-    while _count(study, TrialState.COMPLETE) < n_trials:
-        trial = _again(study) or study.ask()
-        objectives = evaluate(trial)
-        if not np.isfinite(objectives).all():  # Optuna would count it as failed, and propose it again for ever
-            raise InputError(f"trial {trial.number} measured {objectives}, no finite FID and cost: {trial.params}")
-        study.tell(trial, objectives)
-        logger.info("trial %d of %d: FID %.2f, %.3f GMACs an image", trial.number + 1, n_trials, *objectives)
-    return [t for t in study.trials if t.state == TrialState.COMPLETE][:n_trials]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", message=".*is already (reported|set)")
+        yield
 
 
-class _Journal(JournalFileBackend):
-    """A journal file of whole lines.
+class _BestThird(BasePruner):
+    """Gives a trial up unless its last report is among the best third of all that have got as far: FIDs of one n alone.
 
-    What a killed process, or one that ran out of space, had begun to write is taken back: Optuna would write on there.
+    It keeps no state, so a trial that is run again is judged as before. Optuna's own halving keeps some in the trial,
+    and its percentiles compare the best report of a trial, whatever the n, with those of others.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with writing(path):
-            if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-                os.truncate(path, content.rfind(b"\n") + 1)
-            super().__init__(str(path))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with writing(self.path):
-            super().append_logs(logs)
-
-
-def _open(path: Path) -> JournalStorage:
-    journal = _Journal(path)
-    try:
-        return JournalStorage(journal)  # reads what is there
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path} is damaged: delete it; the search begins anew with what it has measured") from error
-
-
-def _count(study: optuna.Study, state: TrialState) -> int:
-    return len(study.get_trials(deepcopy=False, states=(state,)))
-
-
-def _again(study: optuna.Study) -> Trial | None:
-    """The trial that a killed process left running, with the parameters it already has."""
-    for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        return Trial(study, left._trial_id)
-    return None
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        if (step := trial.last_step) is None:
+            return False
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        reached = [t.intermediate_values[step] for t in others if step in t.intermediate_values]
+        better = sum(value < trial.intermediate_values[step] for value in reached)
+        return better >= math.ceil((len(reached) + 1) / GOES_ON)
 
 
 class _KeyedSampler(BaseSampler):
-    """TPE that draws every parameter of every trial from a generator of its own.
+    """The given parameters for the first trials; then TPE that draws all of each trial from generators of its own.
 
     A trial that was killed keeps the parameters it had proposed: they are not drawn again, and must not be missed by
-    those that are still to come.
+    those that are still to come. What may not be sampled is drawn again.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    def __init__(self, seed: int, study: Study) -> None:
+        self._seed, self._first, self._may_sample = seed, study.first, study.may_sample
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        self._joint = self._tpe(trial, "what is drawn jointly")  # keeps the groups that it finds for `sample_relative`
-        return self._joint.infer_relative_search_space(study, trial)
+        if trial.number < len(self._first):
+            return {}
+        return self._tpe(trial, "groups").infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._joint.sample_relative(study, trial, search_space)
+        for draw in range(DRAWS if search_space else 0):
+            tpe = self._tpe(trial, f"what is drawn jointly {draw}")
+            tpe.infer_relative_search_space(study, trial)  # it keeps the groups that it finds
+            parameters = tpe.sample_relative(study, trial, search_space)
+            if all(self._may_sample(name, value) for name, value in parameters.items()):
+                return parameters
+        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._tpe(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
+        if trial.number < len(self._first) and param_name in self._first[trial.number]:
+            return self._first[trial.number][param_name]
+        for draw in range(DRAWS):
+            tpe = self._tpe(trial, f"{param_name} {draw}")
+            value = tpe.sample_independent(study, trial, param_name, param_distribution)
+            if self._may_sample(param_name, value):
+                return value
+        assert isinstance(param_distribution, CategoricalDistribution)
+        allowed = [value for value in param_distribution.choices if self._may_sample(param_name, value)]
+        return allowed[self._generator(trial, f"{param_name} evenly").integers(len(allowed))]
 
     def _tpe(self, trial: FrozenTrial, purpose: str) -> TPESampler:
-        seed = int(keyed_generator(self._seed, f"search {purpose}", trial.number).integers(2**31))
-        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
-            return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=10)
+        seed = int(self._generator(trial, purpose).integers(2**31))
+        return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=10)
+
+    def _generator(self, trial: FrozenTrial, purpose: str) -> np.random.Generator:
+        return keyed_generator(self._seed, f"search {purpose}", trial.number)
 
 
 def on_front(objectives: NDArray[np.float64]) -> NDArray[np.bool_]:

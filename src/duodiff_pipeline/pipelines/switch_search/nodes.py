@@ -1,8 +1,9 @@
 """The search over who serves, switches, edges, solver and steps. Nothing is trained in a trial."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -10,21 +11,28 @@ from ... import tracking
 from ...analysis.exit_errors import exit_errors
 from ...config import Ase, HardwareSettings, LossGap, Noise, Sampling, SwitchSearch
 from ...diffusion.noise import NoiseSchedule
+from ...diffusion.solvers import Solver
 from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
+from ...errors import InputError
 from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.exit_schedule import ExitSchedule
 from ...networks.files import StoredNetwork
-from ...networks.plans import NetworkBank, SamplingPlan
+from ...networks.plans import NetworkBank, single
 from ...networks.transformer import TransformerBackbone
 from ...workdir import WorkDir
 from ..measuring import STARTS_BYTES, make_meter, sampling_device
+from .plan_meter import PlanMeter
+
+if TYPE_CHECKING:
+    from ...search.space import Candidate, SearchSpace
 
 CODE = ["config/search.py", "diffusion", "metrics", "networks", "search", "pipelines/switch_search"]
 ASE = "ase"
+NOT_IN_KEY = {"n_trials", "storage"}  # so that a study can be extended, and found again wherever it is kept
 
 
 def measure_exit_errors(
@@ -49,6 +57,7 @@ def propose_exit_schedules(errors: pd.DataFrame, settings: Ase, noise: Noise) ->
 
 def search_switch(
     candidate_edges: list[dict[str, Any]],
+    loss_gap_switches: list[dict[str, Any]],
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
     held_out: ImagePack,
@@ -60,29 +69,24 @@ def search_switch(
     exit_candidates: pd.DataFrame | None = None,
     **stored: StoredNetwork,
 ) -> pd.DataFrame:
-    """All trials of one study, with the front marked.
+    """All trials of all studies, with the front marked. Any number of processes may do this at once, for one search.
 
     exit_candidates: of `propose_exit_schedules`; stored: `network_<name>` of the backbones that are searched over, and
     that of ASE where there are candidates.
     """
-    from optuna.trial import Trial
-
-    from ...search.space import Candidate, SearchSpace
-    from ...search.study import run_study
+    from ...search.phases import Measure, search
+    from ...search.storage import open_storage
     from ...search.trials import trials_table
 
-    schedule = noise.schedule()
     networks = {name.removeprefix("network_"): network for name, network in stored.items()}
     bank = NetworkBank(networks, guidance=sampling.guidance_by(networks))
-    candidates = [Candidate(found["label"], found["method"], tuple(found["edges"])) for found in candidate_edges]
-    lowest = {name: low for name, network in networks.items() if (low := network.header.timestep_range[0])}
-    serve = settings.backbones
-    exits = [] if exit_candidates is None else _taken(exit_candidates, schedule)
-    space = SearchSpace(settings.solvers, settings.steps, serve, candidates, schedule, settings.history, lowest, exits)
+    candidates = _candidates(candidate_edges, loss_gap_switches, settings.edges_by)
+    exits = [] if exit_candidates is None else _taken(exit_candidates, noise.schedule())
+    space = _space(settings, noise, candidates, bank, exits)
     device = sampling_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
     parameters = {
-        **settings.model_dump(mode="json", exclude={"n_trials"}),  # so that a study can be extended
+        **settings.model_dump(mode="json", exclude=NOT_IN_KEY),
         "images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
@@ -91,25 +95,24 @@ def search_switch(
         "exit_schedules": [exit_schedule.to_dict() for exit_schedule in exits],
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
-    work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE)
+    work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE, shared=True)
+    rungs = meter.rungs(settings.rungs)
+    plans = PlanMeter(meter, bank, work, settings.seed, rungs, SharedStarts(STARTS_BYTES))
+    dearest = single("", settings.backbones[-1], Solver(settings.solvers[0], max(settings.steps)), noise.schedule())
+    budgets = [(f"within {share:g}", share * bank.static_gmacs(dearest)) for share in settings.budgets]
 
-    starts = SharedStarts(STARTS_BYTES)
-
-    def measure(plan: SamplingPlan) -> dict[str, float]:
-        measured = meter.measure(bank.denoiser(plan), plan.solver, settings.seed, starts.of(bank.served_by(plan)))
-        return {"fid": measured.fid, "gmacs": measured.trace.gmacs_per_image}
-
-    def evaluate(trial: Trial) -> tuple[float, float]:
-        plan = space.suggest(trial).plan
-        # two proposals that come to the same networks at the same timesteps are one
-        name = f"{plan.solver.label}_{plan.solver.steps}_{plan.runs}".replace("/", "-")
-        values = work.remember(name, lambda: measure(plan))
-        return values["fid"], values["gmacs"]
-
-    trials = run_study(work.folder, settings.n_trials, settings.seed, space.anchors(), evaluate)
-    table = trials_table(trials, space)
+    studies = search(
+        open_storage(work.folder, settings.storage, work.key),
+        space,
+        Measure(plans.fid, bank.static_gmacs, rungs),
+        budgets,
+        settings.budget_trials,
+        settings.n_trials,
+        settings.seed,
+    )
+    table = trials_table(studies, space, bank.static_gmacs)
     for row in table[table["on_front"]].drop_duplicates("plan").to_dict("records"):
-        with tracking.current().child(f"trial {row['trial']}: {row['plan']}") as child:
+        with tracking.current().child(f"trial {row['trial']} {row['study']}: {row['plan']}") as child:
             child.log_params(
                 {key: row[key] for key in ("plan", "solver", "steps", "history", "edges_by", "k", "edges")}
             )
@@ -120,6 +123,57 @@ def search_switch(
 def _taken(exit_candidates: pd.DataFrame, noise: NoiseSchedule) -> list[StageSchedule]:
     depths = exit_candidates.loc[exit_candidates["taken"], "depths"]
     return [ExitSchedule(tuple(map(int, each)), noise).stages(ASE) for each in depths]
+
+
+def _candidates(
+    found: Sequence[Mapping[str, Any]], loss_gaps: Sequence[Mapping[str, Any]], edges_by: Sequence[str]
+) -> "list[Candidate]":
+    """What the wanted methods propose. Another method is one more kind of candidate."""
+    from ...search.space import Candidate
+
+    clustered = [Candidate(one["label"], one["method"], tuple(one["edges"])) for one in found]
+    by_loss = [
+        Candidate(f"loss_gap of {one['solver']} {one['steps']}", "loss_gap", (one["timestep_edge"],))
+        for one in loss_gaps
+    ]
+    return [candidate for candidate in [*clustered, *by_loss] if candidate.method in edges_by]
+
+
+def _space(
+    settings: SwitchSearch,
+    noise: Noise,
+    candidates: "Sequence[Candidate]",
+    bank: NetworkBank,
+    exits: Sequence[StageSchedule],
+) -> "SearchSpace":
+    """Raises InputError where no schedule is left in it."""
+    from ...search.space import BY_SWITCH, SearchSpace
+
+    at_most = settings.memory_mb
+
+    def fits(serves: Sequence[str]) -> bool:
+        return at_most is None or bank.resident_mb(serves) <= at_most
+
+    space = SearchSpace(
+        settings.solvers,
+        settings.steps,
+        settings.backbones,
+        candidates,
+        noise.schedule(),
+        settings.history,
+        {name: low for name, stored in bank.backbones.items() if (low := stored.header.timestep_range[0])},
+        settings.stages,
+        BY_SWITCH in settings.edges_by,
+        fits,
+        exits if exits and fits([ASE]) else (),
+    )
+    if not space.orders:
+        least = min(bank.resident_mb([name]) for name in settings.backbones)
+        raise InputError(
+            f"switch_search leaves no schedule: stages {list(settings.stages)}, edges_by {list(settings.edges_by)}, "
+            f"memory_mb {at_most} (the smallest network takes {least:.3g})"
+        )
+    return space
 
 
 def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from .nodes import choose_schedules, measure_exit_errors, propose_exit_schedules
 def create_pipeline(backbones: Sequence[str], ase: str | None = None) -> Pipeline:
     """Backbones and candidate edges to trials and chosen schedules; ase: who was fine-tuned for an exit schedule."""
     settings = {name: f"params:{name}" for name in ("noise", "sampling", "hardware")}
-    same_name = ("candidate_edges", "extractor", "reference", "work_folder")
+    same_name = ("candidate_edges", "loss_gap_switches", "extractor", "reference", "work_folder")
     exits = {"exit_candidates": "exit_candidates", "network_ase": "ase.network"} if ase else {}
     propose = [
         Node(

@@ -29,6 +29,10 @@ from ...images.pixels import from_uint8
 from ...networks.files import StoredNetwork
 from ..optimal_denoiser.nodes import denoiser_of, require_drawn_on
 
+# Edges as shares of the timesteps, whatever their noise: DuoDiff's example has the shallow network serve the first 300
+# of 1000 (arXiv 2410.09633), and the multi-stage network's stages on CIFAR-10 are those of arXiv 2312.09181
+PUBLISHED = {"DuoDiff": (0.7,), "multi-stage": (0.6308, 0.442)}
+
 
 def cluster_timesteps(
     train: ImagePack,
@@ -57,6 +61,10 @@ def cluster_timesteps(
     candidates += [
         _candidate("gradient_affinity", {}, gradient_cluster_edges(affinity, nodes, n)) for n in stage_counts
     ]
+    for paper, share_of_timesteps in PUBLISHED.items():
+        if len(share_of_timesteps) + 1 in stage_counts:
+            edges = tuple(share * schedule.timesteps for share in share_of_timesteps)
+            candidates.append(_candidate("papers", {"of": paper}, edges))
     for row in change_points:
         found = ChangePoint(**{name: value for name, value in row.items() if name != "threshold"})
         if edges := edges_from_change_point(found):
