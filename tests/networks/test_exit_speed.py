@@ -2,17 +2,24 @@
 
 `make exit-speed` prints what is measured: seconds of the processor on one thread, which on a machine with nothing else
 to do are those of the clock. Every run is timed right after the whole network, and the median is taken over the rounds.
+Once with networks at random and exits that leave as prescribed, once with the trained ones of the repository.
 """
 
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
 
+from duodiff_pipeline.diffusion.denoiser import Prediction
+from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.diffusion.sampling import sample
+from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
 from duodiff_pipeline.networks.early_exit import EarlyExits
+from duodiff_pipeline.networks.files import StoredNetwork
 from duodiff_pipeline.networks.shared_exits import SharedExits
 from duodiff_pipeline.networks.uvit import UViT, UViTConfig
 
@@ -79,3 +86,41 @@ def test_seconds_are_those_of_the_executed_macs(kind, probe, capsys):
         sys.stdout.write("\n".join([f"\n{kind.__name__}, {probe} probe: of the whole network's", *shown, ""]))
     for name in RUNS.keys() - BEYOND_THE_CLAIM:
         assert ratio[name] == pytest.approx(1, abs=0.15), name
+
+
+TRAINED = Path(__file__).parents[2] / "data" / "06_models" / "fashion_mnist"
+
+
+class Remembers:
+    """A denoiser that keeps what it was asked."""
+
+    def __init__(self, denoiser):
+        self.denoiser, self.asked = denoiser, []
+
+    def predict(self, x, timestep, labels=None) -> Prediction:
+        self.asked.append((x, timestep))
+        return self.denoiser.predict(x, timestep, labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [0.05, 0.1, 0.15, 0.2])
+def test_seconds_of_a_run_of_the_trained_exits_are_those_of_the_executed_macs(threshold, capsys):
+    network = StoredNetwork.load(TRAINED / "deep.safetensors").module
+    exits = StoredNetwork.load(TRAINED / "early_exits.safetensors").module
+    adaptive = AdaptiveDenoiser(network, exits, threshold)
+    run = Remembers(adaptive)
+    trace = sample(run, Solver("ddim", 10), NoiseSchedule("cosine"), (1, 28, 28), range(BATCH), 0, BATCH).trace
+
+    def seconds(denoiser) -> float:
+        started = time.process_time()
+        for x, timestep in run.asked:
+            denoiser.predict(x, timestep)
+        return time.process_time() - started
+
+    with torch.inference_mode():
+        measured = median(seconds(adaptive) / seconds(network) for _ in range(ROUNDS))
+    predicted = trace.gmacs_per_image * 1e9 / (len(run.asked) * network.macs)
+    shown = f"MACs {predicted:4.0%}, seconds {measured:4.0%}, {measured / predicted:.2f}"
+    with capsys.disabled():
+        sys.stdout.write(f"\ntrained exits, u <= {threshold:<4}: {shown}\n")
+    assert measured == pytest.approx(predicted, rel=0.15)
