@@ -91,8 +91,8 @@ MISTAKES = {
     "unknown section": before(
         "--params serch.n_trials=5",
         "parameters: serch: unknown parameter; here stand ase, backbones, data_preparation, early_exit, evaluation, "
-        "exit_statistics, hardware, loss_gap, metric_reference, noise, sampling, seed, switch_curves, switch_search, "
-        "timestep_clustering, training",
+        "exit_statistics, hardware, loss_gap, metric_reference, multistage, noise, sampling, seed, switch_curves, "
+        "switch_search, timestep_clustering, training",
     ),
     "mistyped key on the command line": before(
         "--params hardware.thread=1",

@@ -125,5 +125,5 @@ def test_a_fresh_clone_reproduces_the_committed_digits_run(tmp_path: Path) -> No
 
 
 def _merged(base: dict, over: dict) -> dict:
-    both = {key: _merged(base.get(key, {}), over[key]) if isinstance(over[key], dict) else over[key] for key in over}
+    both = {key: _merged(base.get(key) or {}, over[key]) if isinstance(over[key], dict) else over[key] for key in over}
     return {**base, **both}
