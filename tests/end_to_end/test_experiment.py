@@ -135,7 +135,7 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     assert len(parents) == 1
     parent = parents[0]
     assert parent.info.status == "FINISHED"
-    assert parent.data.params["switch_search.n_trials"] == "20"
+    assert parent.data.params["switch_search.n_trials"] == "24"
     assert {"experiment_key", "git_commit", "git_dirty", "data_sha256", "environment"} <= set(parent.data.tags)
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert len(children) == len(runs) - 1
@@ -163,10 +163,10 @@ def test_a_second_run_reuses_finished_work_and_gives_the_same(continued: Project
 
 def test_a_longer_search_runs_the_trials_that_are_new_and_keeps_other_parameters(continued: Project) -> None:
     result = continued.kedro(
-        "run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=22"
+        "run", "--env", "test", "--pipelines", "switch_search", "--params", "switch_search.n_trials=26"
     )
     assert result.returncode == 0, result.stderr
     trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
-    assert len(trials) == 22
-    assert re.findall(r"trial (\d+) of 22:", result.stderr) == ["21", "22"]
+    assert len(trials) == 6 + 26  # of the budget and of the front
+    assert re.findall(r"trial (\d+) of 26:", result.stderr) == ["25", "26"]
     assert set(trials["steps"]) <= {2, 4}

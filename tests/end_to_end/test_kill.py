@@ -16,7 +16,6 @@ import torch
 from mlflow.tracking import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
 
 from .conftest import Project, copy_project, results
 
@@ -79,7 +78,7 @@ def kept(project: Project, experiment: str, all_steps: dict[str, int]) -> Work:
         name = folder.parent.name.removeprefix("train_")
         made = [int(path.stem) for path in folder.glob("*.ckpt")]
         steps[name] = all_steps[name] if (folder / "result.json").is_file() else max(made, default=0)
-    trials = [t for t in _trials(project, experiment) if t.state == TrialState.COMPLETE]
+    trials = [t for t in _trials(project, experiment) if t.state.is_finished()]
     return Work({name: count for name, count in steps.items() if count}, len(trials))
 
 
@@ -150,8 +149,10 @@ def require_same(project: Project, reference: Project, experiment: str) -> None:
     for name, state in states.items():
         _require_equal(state, expected_states[name], name)
     trials, expected_trials = _trials(project, experiment), _trials(reference, experiment)
-    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-    assert [(t.number, t.params, t.values) for t in trials] == [(t.number, t.params, t.values) for t in expected_trials]
+    assert [(t.number, t.params, t.state, t.values) for t in trials] == [
+        (t.number, t.params, t.state, t.values) for t in expected_trials
+    ]
+    assert all(trial.state.is_finished() for trial in trials)
     client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
     assert [run.info.run_name for run in runs if run.info.status != "FINISHED"] == []
@@ -160,13 +161,13 @@ def require_same(project: Project, reference: Project, experiment: str) -> None:
 
 
 def _trials(project: Project, experiment: str) -> list[optuna.trial.FrozenTrial]:
+    """Of all studies, in the order in which they began."""
     found = list((project.root / "data" / ".work" / experiment / "switch_search").glob("*/journal.log"))
     if not found:
         return []
     (journal,) = found
     storage = JournalStorage(JournalFileBackend(str(journal)))
-    studies = storage.get_all_studies()
-    return storage.get_all_trials(studies[0]._study_id) if studies else []
+    return [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
 
 
 def _training_states(project: Project, experiment: str) -> dict[str, Any]:

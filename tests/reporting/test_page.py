@@ -11,6 +11,7 @@ from duodiff_pipeline.reporting.measured import measured_plans
 from duodiff_pipeline.reporting.page import ReportData, draw_figures, png_uri, render_page
 from duodiff_pipeline.reporting.seconds import timed_batches
 from duodiff_pipeline.reporting.style import ROLES
+from duodiff_pipeline.reporting.wording import record_text
 
 QUESTIONS = ("Where to switch", "Between what", "What it buys", "At what price", "How sure")
 
@@ -91,6 +92,25 @@ def test_a_page_of_three_stages():
     with_others = draw_figures(findings(fids | dict.fromkeys(MORE, 60.0)), data)
     without = draw_figures(findings(fids), report_data(trials=data.trials[data.trials["serves"].map(len) < 3]))
     assert with_others["switch"] == without["switch"]
+
+
+def test_trials_of_the_front_stand_beside_their_fid_on_fresh_seeds(page):
+    table = html.unescape(page[page.index("<h2>The front of the") : page.index("<h2>To repeat it")])
+    trials, plans = report_data().trials, findings().plans
+    assert f"Trials by study: 2 within 0.4 and {len(trials) - 2} front." in table
+    assert "Given up: 1 that fell behind, 1 beyond their budget." in table
+    by_runs = {
+        f"{plan.solver.label} {plan.solver.steps}, {plan.runs}": plan for plan in plans if not plan.exit_threshold
+    }
+    front = trials[trials["on_front"]]
+    rows = re.findall(r"<tr><td.*?</tr>", table, flags=re.DOTALL)
+    assert len(rows) == len(front)
+    evaluated = [plan for plan in front["plan"] if plan in by_runs]
+    assert 0 < len(evaluated) < len(front)
+    for plan in front["plan"]:
+        (row,) = (row for row in rows if f"<td>{plan}</td>" in row)
+        fresh = record_text(by_runs[plan].record) if plan in by_runs else ""
+        assert row.replace("\N{NO-BREAK SPACE}", " ").endswith(f'<td class="i">{fresh}</td></tr>')
 
 
 def test_the_strip_rests_on_edges_not_on_display_text():

@@ -253,7 +253,7 @@ def _trials_said(trials: pd.DataFrame) -> str:
     """How many there were in every study, and how many of them were given up."""
     studies = listed(f"{len(own)} {study}" for study, own in trials.groupby("study", sort=False))
     beyond, behind = (int(found.sum()) for found in (trials["given_up_after"] == 0, trials["given_up_after"] > 0))
-    return f"Trials by study: {studies}. {behind} fell behind and were given up, {beyond} were beyond the budget."
+    return f"Trials by study: {studies}. Given up: {behind} that fell behind, {beyond} beyond their budget."
 
 
 def _trial_row(row: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
