@@ -121,7 +121,7 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ("switch_search.history", ["carried", "carried"], "switch_search.history: carried stands twice"),
         ("sampling.guidance", -1.0, "sampling.guidance: a scale is a number from 0 on, for all backbones or by name"),
         ("sampling.guidance", {"deep": "two"}, "sampling.guidance: a scale is a number from 0 on"),
-        ("sampling.guidance", {"huge": 1.0}, "sampling.guidance names 'huge', but the backbones are"),
+        ("sampling.guidance", {"huge": 1.0}, "sampling.guidance names 'huge', but the networks are"),
         ("sampling.guidance", {"deep": 2.0}, "sampling.guidance other than 1 needs training.label_dropout above 0"),
         ("training.label_dropout", 1.0, "training.label_dropout: Input should be less than 1, not 1.0"),
         ("training.ema_decay", 1.0, "training.ema_decay: Input should be less than 1, not 1.0"),
@@ -253,7 +253,7 @@ STAGE = {"edge": 500.0, "margin": 50.0, "teacher": None}
         ({"margine": 5.0}, "backbones.early.stage.margine: unknown parameter; here stand edge, margin, teacher"),
         ({"edge": -1.0}, "backbones.early.stage.edge: "),
         ({"teacher": "early"}, "backbones.early.stage.teacher is 'early', which learns only its own stage"),
-        ({"teacher": "nobody"}, "backbones.early.stage.teacher is 'nobody', but the backbones are"),
+        ({"teacher": "nobody"}, "backbones.early.stage.teacher is 'nobody', but the networks are"),
     ],
 )
 def test_a_stage_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

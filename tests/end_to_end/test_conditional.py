@@ -36,9 +36,11 @@ def test_every_network_takes_the_ten_digits_and_a_class_for_none(conditional: Pr
 def test_records_say_the_guidance_of_every_stage_and_count_its_cost(conditional: Project) -> None:
     plans = json.loads((conditional.data("07_model_output") / "evaluated_plans.json").read_text())
     records = json.loads((conditional.data("08_reporting") / "records.json").read_text())
-    macs = {name: network(conditional, name).module.macs for name in ("deep", "middle", "shallow", "early")}
-    scale = {name: 2.0 if name == "deep" else 1.0 for name in macs}
-    cost = {name: macs[name] * (2 if name == "deep" else 1) for name in macs}
+    names = ("deep", "middle", "shallow", "early")
+    cost = {name: network(conditional, name).module.macs * (2 if name == "deep" else 1) for name in names}
+    ase = network(conditional, "ase").module
+    cost |= {f"ase/{depth}": ase.part(str(depth)).macs for depth in ase.exit_depths}
+    scale = {name: 2.0 if name == "deep" else 1.0 for name in cost}
     assert {plan["role"] for plan in plans} >= {"deep", "shallow", "duodiff", "control", "adadiff"}
     for plan in plans:
         found = [record for record in records if record["denoiser"] == plan["name"]]

@@ -87,7 +87,7 @@ def executed(log: Sequence[str]) -> Work:
     steps: dict[str, int] = {}
     name, trials = "", 0
     for line in log:
-        if header := re.search(r"\[\d+/\d+\] train (?:backbone: |for stage: )?(.+)", line):
+        if header := re.search(r"\[\d+/\d+\] (?:train (?:backbone: |for stage: |stages: )?|fine tune: )(.+)", line):
             name = header[1].strip().replace(" ", "_")
         elif first := re.search(r"going on from step (\d+) of", line):
             steps[name] = -int(first[1])
@@ -210,12 +210,13 @@ def first_of(log: Sequence[str], words: str) -> Place:
 def test_killed_in_every_part_it_ends_as_if_it_had_not_been(finished: Project, tmp_path: Path) -> None:
     project, log = copy_project(tmp_path), log_of(finished)
     whole = executed(log)
+    middle, _ = first_of(log, "train backbone: middle")
     search, _ = first_of(log, "search switch")
     evaluation, _ = first_of(log, "measure plans")
     progress = 0
     for how in (
         KillInCheckpoint(2, "half"),  # of the deep network; the first one counts
-        Kill((3, 6), by=signal.SIGTERM),
+        Kill((middle, 6), by=signal.SIGTERM),
         Kill((search, 5)),
         Kill((evaluation, 3), by=signal.SIGINT),
     ):

@@ -139,9 +139,10 @@ class Parameters(Settings):
     def _require_guidance(self) -> None:
         """Raises ValueError where guidance names no backbone, or needs a class for no label that is not trained."""
         guidance = self.sampling.guidance
-        if isinstance(guidance, dict) and (unknown := sorted(guidance.keys() - self.backbones.keys())):
-            raise ValueError(f"sampling.guidance names {unknown[0]!r}, but the backbones are {sorted(self.backbones)}")
-        if set(self.sampling.guidance_by(self.backbones).values()) != {1} and not self.training.label_dropout:
+        named = {*self.backbones, *(["ase"] if self.ase else [])}
+        if isinstance(guidance, dict) and (unknown := sorted(guidance.keys() - named)):
+            raise ValueError(f"sampling.guidance names {unknown[0]!r}, but the networks are {sorted(named)}")
+        if set(self.sampling.guidance_by(named).values()) != {1} and not self.training.label_dropout:
             raise ValueError("sampling.guidance other than 1 needs training.label_dropout above 0")
 
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
