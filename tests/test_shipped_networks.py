@@ -1,4 +1,4 @@
-"""The Fashion-MNIST networks in the repository are small, made with the parameters of their environment, and named in the page."""
+"""The Fashion-MNIST networks in the repository: small, made with their parameters, and named in the page."""
 
 from pathlib import Path
 
