@@ -361,7 +361,7 @@ def networks() -> dict[str, StoredNetwork]:
         config = UViTConfig(8, 1, 4, 16, depth, 2)
         network = UViT(config)
         network.init_weights(torch.Generator().manual_seed(depth))
-        stored[name] = StoredNetwork(network, NetworkHeader("uvit", asdict(config), step=6000, **header))
+        stored[name] = StoredNetwork(network, NetworkHeader("uvit", asdict(config), step=5000, **header))
     deep = stored["deep"].module
     exits = EarlyExits(deep.config)
     exits.init_weights(deep, torch.Generator().manual_seed(0))
