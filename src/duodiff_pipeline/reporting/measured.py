@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from ..diffusion.solvers import Solver
 from ..errors import InputError
 from ..metrics.against_reference import MoreMetric
-from ..metrics.records import MetricRecord, require_comparable
+from ..metrics.records import LABEL_ACCURACY, MetricRecord, require_comparable
 from ..networks.files import BYTES_PER_PARAMETER
 
 MEMORISATION = ("memorisation_features", "memorisation_pixels")
 METRICS = ("fid", "kid", *MEMORISATION)
-MORE_METRICS: tuple[str, ...] = get_args(MoreMetric)  # where they were measured
+MORE_METRICS: tuple[str, ...] = (*get_args(MoreMetric), LABEL_ACCURACY)  # where they were measured
 
 
 @dataclass(frozen=True)
