@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ class Workers:
 
     said: the worker's end of a pipe, through which it sends values here and receives them. What workers log is logged
     here: all of the first one, warnings of the others. They are new interpreters, so that a device which is in use here
-    can be used there; arguments are pickled, and tensors among them shared. They end with the block, or this process,
-    however it ends; Ctrl-C does not reach them before.
+    can be used there; arguments are pickled, and tensors among them shared. They end with the block, with this
+    object, and with this process, however it ends; Ctrl-C does not reach them before.
     """
 
     def __init__(self, count: int, function: Callable[..., None], *arguments: Any) -> None:
@@ -57,6 +58,7 @@ class Workers:
         except BaseException:
             self.close()
             raise
+        weakref.finalize(self, _end, self._processes, self._pipes)
 
     def __enter__(self) -> Self:
         return self
@@ -66,12 +68,7 @@ class Workers:
 
     def close(self) -> None:
         """End all of them at once; what they write appears whole or not at all."""
-        for process in self._processes:
-            if process.pid is not None:
-                process.kill()
-                process.join()
-        for pipe in self._pipes:
-            pipe.close()
+        _end(self._processes, self._pipes)
 
     def send(self, rank: int, value: Any) -> None:
         """Raises as `receive` does where that worker has failed."""
@@ -135,6 +132,16 @@ class Workers:
         if first.mendable:
             raise InputError(first.message) from cause
         raise RuntimeError(f"{first.message}\n\n{first.where}") from cause
+
+
+def _end(processes: list[Any], pipes: "list[Connection[Any, Any]]") -> None:
+    started = [process for process in processes if process.pid is not None]
+    for process in started:
+        process.kill()
+    for process in started:
+        process.join()
+    for pipe in pipes:
+        pipe.close()
 
 
 def _work(

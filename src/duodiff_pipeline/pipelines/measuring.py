@@ -1,31 +1,25 @@
 """What the nodes that sample share: the device, and the meter of the search and the evaluation."""
 
-from typing import Literal
-
 import torch
 
 from ..config import HardwareSettings, Noise, Sampling
+from ..config.hardware import Device
+from ..diffusion.sharding import Shards
 from ..images.pack import ImagePack
 from ..metrics.extractor import FeatureExtractor
 from ..metrics.measure import Meter
 from ..metrics.reference import ReferenceStatistics
 from ..networks.files import StoredNetwork
 
-Device = Literal["cpu", "cuda", "mps"]
-
 STARTS_BYTES = 2**30  # of sampled states that plans with the same start share
 
 
 def sampling_device(hardware: HardwareSettings, *networks: StoredNetwork) -> Device:
     """The device that Lightning's accelerator of that name stands for; the networks are moved there."""
-    device: Device = "cpu"
-    if hardware.accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        device = "cuda"
-    elif hardware.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
-        device = "mps"
+    memory_format = torch.channels_last if hardware.channels_last else torch.preserve_format
     for network in networks:
-        network.module.to(device)
-    return device
+        network.module.to(hardware.device, memory_format=memory_format)  # type: ignore[call-overload]
+    return hardware.device
 
 
 def make_meter(
@@ -36,8 +30,12 @@ def make_meter(
     noise: Noise,
     sampling: Sampling,
     device: Device,
+    devices: int,
 ) -> Meter:
-    """A meter of `images` generated images, or of as many as are held out; the extractor is moved to the device."""
+    """A meter of `images` generated images, or of as many as are held out; the extractor is moved to the device.
+
+    devices: of that kind, which draw the images; the first makes the features.
+    """
     extractor.to(device)
     return Meter(
         extractor=extractor,
@@ -47,4 +45,6 @@ def make_meter(
         n_images=images or len(held_out),
         micro_batch_images=sampling.micro_batch_images,
         device=device,
+        precision=sampling.precision,
+        shards=Shards(devices, device, STARTS_BYTES) if devices > 1 else None,
     )

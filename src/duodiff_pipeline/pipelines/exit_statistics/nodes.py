@@ -40,7 +40,7 @@ def collect_exits(
         **settings.model_dump(mode="json"),
         "patience": early_exit.exit_patience,
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
     }
     inputs = {"network": network.sha256, "exits": exits.sha256}
     work = WorkDir(work_folder, "exit_statistics", parameters, inputs, CODE)
@@ -58,6 +58,7 @@ def collect_exits(
             settings.seed,
             sampling.micro_batch_images,
             device,
+            precision=sampling.precision,
         ).trace
         index = pd.MultiIndex.from_product([range(trace.nfe), images], names=["evaluation", "image"])
         table = pd.DataFrame({"threshold": threshold, "exit_depth": trace.exit_depth.ravel()}, index=index)

@@ -45,8 +45,8 @@ def measure_stages(
     block (its seed), fid.
     """
     device = sampling_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
-    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
-    parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.model_dump()}
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device, hardware.devices)
+    parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.of_sampling}
     work = WorkDir(work_folder, "multistage", parameters, {"reference": reference.sha256}, CODE)
     plans = _plans(edges, settings, noise.schedule(), stored)
     wanted = [

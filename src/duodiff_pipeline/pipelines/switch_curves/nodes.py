@@ -58,12 +58,12 @@ def measure_curves(
     guidance = {name: scale[backbone] for name, backbone in called.items()}
     bank = NetworkBank(networks, guidance=guidance)
     device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device, hardware.devices)
     parameters = {
         "n_images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
     work = WorkDir(work_folder, "switch_curves", parameters, inputs, CODE)

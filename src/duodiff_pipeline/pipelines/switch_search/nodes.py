@@ -84,13 +84,13 @@ def search_switch(
     exits = [] if exit_candidates is None else _taken(exit_candidates, noise.schedule())
     space = _space(settings, noise, candidates, bank, exits)
     device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device, hardware.devices)
     parameters = {
         **settings.model_dump(mode="json", exclude=NOT_IN_KEY),
         "images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
         "candidates": [asdict(candidate) for candidate in candidates],
         "exit_schedules": [exit_schedule.to_dict() for exit_schedule in exits],
     }
