@@ -253,7 +253,7 @@ STAGE = {"edge": 500.0, "margin": 50.0, "teacher": None}
         ({"margine": 5.0}, "backbones.early.stage.margine: unknown parameter; here stand edge, margin, teacher"),
         ({"edge": -1.0}, "backbones.early.stage.edge: "),
         ({"teacher": "early"}, "backbones.early.stage.teacher is 'early', which learns only its own stage"),
-        ({"teacher": "nobody"}, "backbones.early.stage.teacher is 'nobody', but the networks are"),
+        ({"teacher": "nobody"}, "backbones.early.stage.teacher is 'nobody', but the backbones are"),
     ],
 )
 def test_a_stage_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:

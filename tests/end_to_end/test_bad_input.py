@@ -225,12 +225,12 @@ MISTAKES = {
     "seed blocks that repeat": before(
         "",
         "parameters: evaluation.seeds: 7 stands twice in [7, 7, 8, 9, 10]",
-        bad.replaced("evaluation: {", "evaluation: {seeds: [7, 7, 8, 9, 10], "),
+        bad.replaced("seeds: [101, 102, 103, 104, 105]", "seeds: [7, 7, 8, 9, 10]"),
     ),
     "too few seed blocks": before(
         "",
         "parameters: evaluation.seeds: Tuple should have at least 5 items after validation, not 3",
-        bad.replaced("evaluation: {", "evaluation: {seeds: [7, 8, 9], "),
+        bad.replaced("seeds: [101, 102, 103, 104, 105]", "seeds: [7, 8, 9]"),
     ),
     "seed that was searched with": before(
         "--params switch_search.seed=101",

@@ -72,7 +72,7 @@ def test_a_sweep_over_training_seeds_ends_with_what_holds_over_them(finished: Pr
     page, claims = (project.root / line.split(": ")[1] for line in result.stdout.splitlines()[-2:])
     assert "<h2>Over training seeds</h2>" in page.read_text()
     text = claims.read_text()
-    assert "Of 3 trainings, with the seeds 0, 1 and 2; each was measured in 8 seed blocks of 32 generated" in text
+    assert "Of 3 trainings, with the seeds 0, 1 and 2; each was measured in 5 seed blocks of 32 generated" in text
     assert "## ddim, 3 steps" in text
     claimed = re.findall(r"^\| (.*?) \| (.*?) \| .* (?:holds|contradicted|open) \|$", text, re.MULTILINE)
     assert {

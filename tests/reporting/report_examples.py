@@ -309,6 +309,10 @@ def report_data(**changes: Any) -> ReportData:
             name: {"losses": [[s, level * (s / 500) ** -0.35] for s in steps], "training_gmacs": TRAINING[name]}
             for name, level in (("deep", 0.24), ("middle", 0.27), ("shallow", 0.31), ("early_exits", 2.4))
         },
+        experiment="digits",
+        **dict(zip(("loss_gap", "loss_gap_switches"), loss_gap(), strict=True)),
+        curve_table=curve_table(),
+        networks=networks(),
         train=ImagePack(images[:1198], labels[:1198], "digits", "train", "levels 0..16 spread over 0..255"),
         held_out=ImagePack(images[1198:], labels[1198:], "digits", "held_out", "levels 0..16 spread over 0..255"),
         environment="base",
@@ -361,7 +365,7 @@ def networks() -> dict[str, StoredNetwork]:
         config = UViTConfig(8, 1, 4, 16, depth, 2)
         network = UViT(config)
         network.init_weights(torch.Generator().manual_seed(depth))
-        stored[name] = StoredNetwork(network, NetworkHeader("uvit", asdict(config), step=6000, **header))
+        stored[name] = StoredNetwork(network, NetworkHeader("uvit", asdict(config), step=5000, **header))
     deep = stored["deep"].module
     exits = EarlyExits(deep.config)
     exits.init_weights(deep, torch.Generator().manual_seed(0))

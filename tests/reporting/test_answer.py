@@ -1,7 +1,6 @@
 """The answer in Markdown says what was measured."""
 
 import re
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,21 +8,14 @@ from report_examples import curve_table, evaluation, findings, loss_gap, network
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.metrics.reference import Floor
-from duodiff_pipeline.reporting.answer import AnswerData, render_answer
+from duodiff_pipeline.reporting.answer import render_answer
 from duodiff_pipeline.reporting.findings import weigh
 from duodiff_pipeline.reporting.measured import measured_plans
 
 
-def answer_data(**changes) -> AnswerData:
-    table, switches = loss_gap()
-    seconds = evaluation()["timings"]["training_seconds"]
-    data = AnswerData("digits", report_data(), table, switches, curve_table(), networks(), seconds)
-    return replace(data, **changes)
-
-
 @pytest.fixture(scope="module")
 def page() -> str:
-    return render_answer(findings(), answer_data())
+    return render_answer(findings(), report_data())
 
 
 def row(page: str, start: str, heading: str = "# ") -> list[str]:
@@ -73,7 +65,8 @@ def test_commands_train_every_network_again_with_its_own_seed_and_threads(page):
         in page
     )
     assert "    kedro run --pipelines early_exit --params hardware.threads=1\n" in page
-    taken = answer_data(training_seconds={**answer_data().training_seconds, "deep": None})
+    timings = evaluation()["timings"]
+    taken = report_data(timings={**timings, "training_seconds": {**timings["training_seconds"], "deep": None}})
     assert "    kedro run --nodes deep.take\n" in render_answer(findings(), taken)
 
 
@@ -81,7 +74,7 @@ def test_suggestions_are_bold_where_they_meet_the_range_of_free_switches(page):
     assert row(page, "loss gap") == ["loss gap", "**2 (1 to 4)**"]
     assert row(page, "measured: the last switch that is free")[1] == "4"
     _, switches = loss_gap()
-    apart = answer_data(loss_gap_switches=[{**switches[0], "k": 1, "k_low": 0, "k_high": 2}])
+    apart = report_data(loss_gap_switches=[{**switches[0], "k": 1, "k_low": 0, "k_high": 2}])
     assert row(render_answer(findings(), apart), "loss gap")[1] == "1 (0 to 2)"
 
 
@@ -112,12 +105,12 @@ def test_without_a_saving_it_never_pays():
     slow = data["timings"]["sampling"]["duodiff ddim 20 k=7"]
     slow["seconds_per_image"] = 1.0
     found = weigh(measured_plans(**data), Floor((1.7, 2.4, 2.9), 599), Floor((0.0, 1.0), 599))
-    assert row(render_answer(found, answer_data()), "duodiff ddim 20 k=7", "## Price")[-1] == "never"
+    assert row(render_answer(found, report_data()), "duodiff ddim 20 k=7", "## Price")[-1] == "never"
 
 
 def test_without_a_middle_network_there_is_no_column_of_it():
     table = curve_table()
-    page = render_answer(findings(), answer_data(curve_table=table[table["role"] != "middle"]))
+    page = render_answer(findings(), report_data(curve_table=table[table["role"] != "middle"]))
     assert "middle at its cost" not in page
 
 
@@ -130,8 +123,8 @@ def test_without_a_middle_network_there_is_no_column_of_it():
 )
 def test_curves_of_other_networks_are_refused(changes):
     with pytest.raises(InputError, match="run the pipeline switch_curves again"):
-        render_answer(findings(), answer_data(**changes))
+        report_data(**changes).require_curves_of(findings().baseline.record)
 
 
 def test_the_same_inputs_give_the_same_page(page):
-    assert render_answer(findings(), answer_data()) == page
+    assert render_answer(findings(), report_data()) == page

@@ -58,7 +58,7 @@ def test_the_first_screen_answers_in_order(page):
 
 
 def test_all_figures_grids_and_tables_are_there(page):
-    assert page.count("<svg") == 7
+    assert page.count("<svg") == 8
     assert page.count("data:image/png;base64,") == 1 + len(PLANS)  # and the real ones
     text = re.sub(r"<[^>]+>", "", page)
     for name in PLANS:

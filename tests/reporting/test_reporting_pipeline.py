@@ -43,14 +43,14 @@ def test_metrics_report_and_summary():
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in inputs.items()})
     outputs = {name: made.load() for name, made in SequentialRunner().run(pipeline, catalog).items()}
     assert set(outputs) == {"metrics", "report", "summary", "answer"}
-    assert outputs["report"].count("<svg") == 7
+    assert outputs["report"].count("<svg") == 8
     assert outputs["metrics"]["recommendation"]["plan"] == "duodiff ddim 20 k=7"
     assert outputs["metrics"]["floor"]["mean"] == pytest.approx(7 / 3)
     assert outputs["metrics"]["floor"]["kid_mean"] == pytest.approx(0)
     assert outputs["report"].startswith("<!doctype html>")
     assert "kedro run --env digits --params switch_search.n_trials=9</pre>" in outputs["report"]
     page, figures = outputs["answer"]
-    assert set(figures) == {"exits", "curves", "loss_gap", "samples"}
+    assert set(figures) == {"where", "exits", "curves", "loss_gap", "samples"}
     assert figures["exits"] in outputs["report"]
     assert all(f"](figures/{name}.svg)" in page and svg.startswith("<svg") for name, svg in figures.items())
     assert outputs["summary"].endswith("MLflow store: none, this run is not tracked")

@@ -9,7 +9,7 @@ Shapes: N images, C channels, H = W = image_size, S tokens, D width, L depth.
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -122,11 +122,15 @@ class TransformerBackbone(Backbone):
         labels = None if labels is None else labels[order]
         return self(x_nchw[order], timesteps[order], labels, running)[order.argsort()]
 
-    @cached_property
+    @property
     def macs(self) -> int:
-        c = self.config
+        return self._count_macs(self.config)
+
+    @classmethod
+    @cache  # networks are loaded again and again, and counting takes a tenth of a second
+    def _count_macs(cls, c: TransformerConfig) -> int:
         with torch.device("meta"):
-            shapes_only = type(self)(replace(c, predicts="noise"))  # the conversion costs no matrix product
+            shapes_only = cls(replace(c, predicts="noise"))  # the conversion costs no matrix product
             image, timestep = torch.empty(1, c.channels, c.image_size, c.image_size), torch.empty(1)
             label = torch.empty(1, dtype=torch.long) if c.num_classes else None
         return count_macs(shapes_only, image, timestep, label)

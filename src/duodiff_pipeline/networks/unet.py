@@ -12,7 +12,7 @@ Shapes: N images, C channels; level l has the side image_size / 2^l and multipli
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -206,6 +206,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: UNetConfig, width: int, bottleneck: int, skip_channels: Sequence[int]) -> None:
         super().__init__()
+        self.width = width
         c, time, skips = config, 4 * config.encoder_width, list(skip_channels)
         self.levels, self.attentions, self.ups = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = bottleneck
@@ -254,13 +255,9 @@ class StageUNet(Backbone):
         levels = len(self.config.multipliers)
         return levels * (2 * self.config.blocks + 1) + 2 * (levels - 1) + 2
 
-    @cached_property
+    @property
     def macs(self) -> int:
-        c = self.config
-        with torch.device("meta"):
-            image, timestep = torch.empty(1, c.channels, c.image_size, c.image_size), torch.empty(1)
-            label = torch.empty(1, dtype=torch.long) if c.num_classes else None
-        return count_macs(StageUNet(replace(c, predicts="noise"), self.encoder, self.decoder), image, timestep, label)
+        return _macs(replace(self.config, decoder_widths=(self.decoder.width,)))
 
 
 class UNet(nn.Module):
@@ -303,3 +300,13 @@ class UNet(nn.Module):
                 nn.init.ones_(parameter)
             else:
                 nn.init.xavier_uniform_(parameter, generator=generator)
+
+
+@cache  # networks are loaded again and again, and counting takes half a second
+def _macs(c: UNetConfig) -> int:
+    """Of the only stage."""
+    with torch.device("meta"):
+        (shapes_only,) = UNet(replace(c, predicts="noise")).stages  # the conversion costs no matrix product
+        image, timestep = torch.empty(1, c.channels, c.image_size, c.image_size), torch.empty(1)
+        label = torch.empty(1, dtype=torch.long) if c.num_classes else None
+    return count_macs(shapes_only, image, timestep, label)

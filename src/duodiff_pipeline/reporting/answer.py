@@ -1,20 +1,15 @@
 """The answer in Markdown, for a repository's documents: what was measured, and what holds of the papers' claims."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from ..analysis.exit_statistics import exit_summary
-from ..diffusion.noise import NoiseSchedule
-from ..errors import InputError
 from ..networks.early_exit import EarlyExits
 from ..networks.files import StoredNetwork
 from ..networks.transformer import TransformerBackbone
 from .adaptive import AgainstAdaptive, against_adaptive
-from .curves import SwitchCurve, controls, measured_with, rival_name, switch_curves
+from .agreement import agreement, loss_gap_excess
+from .curves import SwitchCurve, controls, rival_name
 from .exit_schedules import CLAIM, Saving, claim, saving_rows, savings
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
 from .findings import Comparison, Findings, Standing, standing
@@ -24,97 +19,46 @@ from .prices import price_rows
 from .report_data import ReportData
 from .seconds import timed_batches, why_seconds_differ
 from .statements import exit_speeds, exits, floor_images, headline, reasons, reference_said
-from .switches import SwitchRange, suggested_switches
 from .template import render
 from .training_commands import training_commands
 from .wording import change_text, counted, listed, number, percent, record_text, speed_up_text, spread_text
 
 
-@dataclass(frozen=True)
-class AnswerData:
-    """What the answer shows beside the findings.
-
-    experiment: its name; loss_gap, loss_gap_switches: of the pipeline loss_gap; curve_table: of switch_curves;
-    networks: by name, those of early exits included; training_seconds: by network, None where it came from a file.
-    """
-
-    experiment: str
-    report: ReportData
-    loss_gap: pd.DataFrame
-    loss_gap_switches: Sequence[Mapping[str, Any]]
-    curve_table: pd.DataFrame
-    networks: Mapping[str, StoredNetwork]
-    training_seconds: Mapping[str, float | None]
-
-    @property
-    def noise(self) -> NoiseSchedule:
-        return self.report.parameters.noise.schedule()
-
-    @cached_property
-    def curves(self) -> list[SwitchCurve]:
-        return switch_curves(self.curve_table, self.noise)
-
-    @property
-    def roles(self) -> list[str]:
-        """Of what stands against the switches of any curve."""
-        return list(dict.fromkeys(role for curve in self.curves for role in curve.roles))
-
-    def savings(self, findings: Findings) -> list[Saving]:
-        """Of exit schedules, where there are any."""
-        ase = self.report.parameters.ase
-        return savings(findings, ase.backbone) if ase else []
-
-    def loss_gap_of(self, curve: SwitchCurve) -> Mapping[str, Any]:
-        return next(s for s in self.loss_gap_switches if (s["solver"], s["steps"]) == (curve.solver, curve.steps))
-
-    def excess(self, curve: SwitchCurve) -> list[float]:
-        """The excess error of every switch of the curve."""
-        own = self.loss_gap[(self.loss_gap["solver"] == curve.solver) & (self.loss_gap["steps"] == curve.steps)]
-        after = own.set_index("evaluation")["excess"]
-        return [0.0, *(float(after[k - 1]) for k in curve.ks[1:])]
-
-
-def draw_answer_figures(findings: Findings, data: AnswerData) -> dict[str, str]:
+def draw_answer_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     """Every figure that the report has not, as SVG by name."""
-    report = data.report
     pick = findings.pick.plan.name
     shown = dict.fromkeys([findings.baseline.name, pick, findings.shallow.plan.name])
-    samples = {"real, held out": report.held_out.images, **{name: report.sample_grids[name] for name in shown}}
+    samples = {"real, held out": data.held_out.images, **{name: data.sample_grids[name] for name in shown}}
     floor = findings.floor if findings.floor_compares else None
     return {
         "curves": curves_figure(data.curves, controls(data.curve_table), floor),
         "loss_gap": loss_gap_figure(
-            data.curves, [data.excess(curve) for curve in data.curves], report.parameters.loss_gap.tolerance
+            data.curves, [loss_gap_excess(data, curve) for curve in data.curves], data.parameters.loss_gap.tolerance
         ),
         "samples": samples_figure(samples),
     }
 
 
-def render_answer(findings: Findings, data: AnswerData) -> str:
-    """The page; its figures stand in the folder `figures` beside it.
-
-    Raises InputError where the curves were measured with other networks, guidance, reference or number of images.
-    """
-    report = data.report
-    _require_same_networks(findings, data)
-    suggested = suggested_switches(report.change_points, report.exit_table, data.noise)
+def render_answer(findings: Findings, data: ReportData) -> str:
+    """The page; its figures stand in the folder `figures` beside it."""
     taken = [name for name, seconds in data.training_seconds.items() if seconds is None]
     record = findings.baseline.record
+    roles = list(dict.fromkeys(role for curve in data.curves for role in curve.roles))
     return render(
         "answer.md.j2",
         headline=headline(findings),
         reasons=reasons(findings),
         experiment=data.experiment,
-        packs=[report.train, report.held_out],
-        command=run_command(report.environment, report.runtime_params),
-        git=report.git,
+        packs=[data.train, data.held_out],
+        command=run_command(data.environment, data.runtime_params),
+        git=data.git,
         record=record,
         reference=reference_said(record),
         floor_images=floor_images(findings),
-        why_seconds_differ=why_seconds_differ(timed_batches(findings, report.timings["by_batch"]), findings),
-        claims=_claims(findings, data, suggested),
+        why_seconds_differ=why_seconds_differ(timed_batches(findings, data.timings["by_batch"]), findings),
+        claims=_claims(findings, data),
         networks=[_network_row(name, network, data) for name, network in data.networks.items()],
-        training_commands=training_commands(report, data.networks, taken),
+        training_commands=training_commands(data, data.networks, taken),
         baseline=findings.baseline.name,
         baseline_fid=record_text(record),
         floor=spread_text(findings.floor.mean, findings.floor.spread),
@@ -122,57 +66,47 @@ def render_answer(findings: Findings, data: AnswerData) -> str:
         shallow=findings.shallow.plan.name,
         shallow_fid=record_text(findings.shallow.plan.record),
         shallow_difference=change_text(findings.shallow.difference),
-        exits_said=exits(exit_summary(report.exit_table, full_depth(report.parameters))),
-        suggested=suggested,
-        curves=[_curve_rows(curve, data.roles) for curve in data.curves],
-        history=report.parameters.switch_curves.history,
-        rivals=[rival_name(role) for role in data.roles],
-        agreement=_agreement(data, suggested),
-        tolerance=percent(report.parameters.loss_gap.tolerance),
-        correlations=[(_named(c), c.rank_correlation(data.excess(c))) for c in data.curves],
+        exits_said=exits(exit_summary(data.exit_table, full_depth(data.parameters))),
+        suggested=data.suggested,
+        curves=[_curve_rows(curve, roles) for curve in data.curves],
+        history=data.parameters.switch_curves.history,
+        rivals=[rival_name(role) for role in roles],
+        agreement=agreement(data),
+        tolerance=percent(data.parameters.loss_gap.tolerance),
+        correlations=[(c.name, c.rank_correlation(loss_gap_excess(data, c))) for c in data.curves],
         against_adaptive=[_adaptive_row(one) for one in against_adaptive(findings, data.curves)],
-        savings=saving_rows(data.savings(findings), _difference),
+        savings=saving_rows(_savings(findings, data), _difference),
         exit_controls=[
             (plan.name, control.what, percent(control.comparison.cost_ratio), _difference(control.comparison))
             for plan in findings.exit_schedules
             for control in findings.controls[plan.name]
         ],
-        exit_speeds=exit_speeds(findings, full_depth(report.parameters)),
+        exit_speeds=exit_speeds(findings, full_depth(data.parameters)),
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
-        prices=price_rows(findings, report.parameters.ase, data.training_seconds),
+        prices=price_rows(findings, data.parameters.ase, data.training_seconds),
     )
 
 
-def _require_same_networks(findings: Findings, data: AnswerData) -> None:
-    parameters, record = data.report.parameters, findings.baseline.record
-    ends = {"shallow": parameters.everywhere[0], "deep": parameters.everywhere[-1]}
-    middle = {"middle": parameters.evaluation.middle} if parameters.evaluation.middle else {}
-    names = {**ends, **middle, **{name: name for name in parameters.first_stage}}
-    networks = {role: data.networks[name].sha256 for role, name in names.items()}
-    scale = parameters.sampling.guidance_by(names.values())
-    guidance = {role: scale[name] for role, name in names.items()}
-    now = measured_with(networks, record.reference_sha256, record.n_generated, guidance)
-    if set(data.curve_table["measured_with"]) != {now}:
-        raise InputError(
-            "switch_curves was measured with other networks or guidance, another reference or another number of images "
-            "than the records: run the pipeline switch_curves again"
-        )
+def _savings(findings: Findings, data: ReportData) -> list[Saving]:
+    """Of exit schedules, where there are any."""
+    ase = data.parameters.ase
+    return savings(findings, ase.backbone) if ase else []
 
 
-def _claims(findings: Findings, data: AnswerData, suggested: Sequence[SwitchRange]) -> list[tuple[str, str]]:
+def _claims(findings: Findings, data: ReportData) -> list[tuple[str, str]]:
     """Each claim of the papers with what was found."""
-    found = [s for s in suggested if s.edge is not None]
+    found = [s for s in data.suggested if s.edge is not None]
     transition = f"at {listed(s.label for s in found)}" if found else "at no threshold"
-    claims = [("Exits change at one switch (phase transition)", f"Found {transition} of {len(suggested)} tried.")]
+    claims = [("Exits change at one switch (phase transition)", f"Found {transition} of {len(data.suggested)} tried.")]
     for curve in data.curves:
         low, high = curve.free
         free = f"No switch up to k = {low} is credibly worse" if low else "The first switch is credibly worse already"
         beyond = f"; beyond k = {high} every one is" if high < len(curve.grid) else ""
-        claims.append((f"A shallow start costs no quality, {_named(curve)}", f"{free}{beyond}."))
+        claims.append((f"A shallow start costs no quality, {curve.name}", f"{free}{beyond}."))
         for role in curve.roles:
             if said := _tally(curve, role):
-                claims.append((f"DuoDiff against {rival_name(role)}, {_named(curve)}", said))
-    return [*claims, *((CLAIM, claim(found)) for found in [data.savings(findings)] if found)]
+                claims.append((f"DuoDiff against {rival_name(role)}, {curve.name}", said))
+    return [*claims, *((CLAIM, claim(found)) for found in [_savings(findings, data)] if found)]
 
 
 def _tally(curve: SwitchCurve, role: str) -> str:
@@ -198,9 +132,9 @@ def _spans(ks: Sequence[int]) -> str:
     return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
 
 
-def _network_row(name: str, network: StoredNetwork, data: AnswerData) -> dict[str, str]:
+def _network_row(name: str, network: StoredNetwork, data: ReportData) -> dict[str, str]:
     header = network.header
-    curve = data.report.training_curves[name]
+    curve = data.training_curves[name]
     return {
         "name": name.replace("_", " "),
         "what": _what(network),
@@ -247,45 +181,7 @@ def _curve_rows(curve: SwitchCurve, roles: Sequence[str]) -> dict[str, Any]:
                 ],
             }
         )
-    return {"name": _named(curve), "rows": rows}
-
-
-def _agreement(data: AnswerData, suggested: Sequence[SwitchRange]) -> dict[str, Any]:
-    """Where each method would switch, as k on every curve's grid; bold where its range meets that of free switches."""
-    rows: list[tuple[str, list[str]]] = []
-    for switch in suggested:
-        if switch.edge is None or switch.low is None or switch.high is None:
-            rows.append((f"exit statistics, {switch.label}", ["none" for _ in data.curves]))
-            continue
-        edges = (switch.edge, switch.high, switch.low)  # a later switch is an earlier timestep
-        cells = []
-        for curve in data.curves:
-            k, low, high = (sum(n >= edge for n in curve.grid) for edge in edges)
-            cells.append(_switch_cell((k, low, high), curve.free))
-        rows.append((f"exit statistics, {switch.label}", cells))
-    gaps = [data.loss_gap_of(curve) for curve in data.curves]
-    cells = [
-        _switch_cell((g["k"], g["k_low"], g["k_high"]), curve.free) for g, curve in zip(gaps, data.curves, strict=True)
-    ]
-    rows.append(("loss gap", cells))
-    serve = data.report.parameters.everywhere
-    front = data.report.trials[data.report.trials["on_front"]]
-    two = front[front["serves"].map(list).map(lambda serves: serves == [serve[0], serve[-1]])]
-    searched, history = [], data.report.parameters.switch_curves.history
-    for curve in data.curves:
-        own = two[(two["solver"] == curve.solver) & (two["steps"] == curve.steps) & (two["history"] == history)]
-        searched.append(", ".join(str(k) for k in sorted(set(own["k"].astype(int)))) or "none on the front")
-    rows.append(("search, on its front", searched))
-    free = [f"{low} to {high}" if low < high else str(low) for low, high in (c.free for c in data.curves)]
-    rows.append(("measured: the last switch that is free", free))
-    return {"heads": [_named(curve) for curve in data.curves], "rows": rows}
-
-
-def _switch_cell(switch: tuple[int, int, int], free: tuple[int, int]) -> str:
-    """switch: k and its interval."""
-    k, low, high = switch
-    text = f"{k} ({low} to {high})"
-    return f"**{text}**" if low <= free[1] and free[0] <= high else text
+    return {"name": curve.name, "rows": rows}
 
 
 def _speed_row(plan: MeasuredPlan, baseline: MeasuredPlan) -> dict[str, str]:
@@ -304,10 +200,6 @@ def _adaptive_row(found: AgainstAdaptive) -> list[str]:
     for difference in (found.at_gmacs, found.at_seconds):
         cells.append("" if difference is None else _marked(change_text(difference), standing(difference)))
     return cells
-
-
-def _named(curve: SwitchCurve) -> str:
-    return f"{curve.solver} {curve.steps}"
 
 
 def _difference(comparison: Comparison) -> str:

@@ -75,6 +75,10 @@ class SwitchCurve:
     grid: tuple[float, ...]
 
     @property
+    def name(self) -> str:
+        return f"{self.solver} {self.steps}"
+
+    @property
     def ks(self) -> tuple[int, ...]:
         return tuple(point.k for point in self.points)
 

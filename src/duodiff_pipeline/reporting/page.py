@@ -23,6 +23,7 @@ from ..metrics.records import MetricRecord
 from .exit_schedules import CLAIM, claim, saving_rows, savings
 from .figures_noise import edges_figure, exit_errors_figure, exit_statistics_figure
 from .figures_results import ase_figure, batches_figure, cost_figure, seconds_figure, switch_figure, training_figure
+from .figures_switches import where_figure
 from .findings import Control, Findings
 from .measured import MEMORISATION, MeasuredPlan
 from .report_data import ReportData
@@ -39,7 +40,7 @@ from .statements import (
     reference_said,
 )
 from .style import ROLES
-from .switches import evaluated_switches, suggested_switches
+from .switches import evaluated_switches
 from .template import render
 from .wording import change_text, counted, listed, number, percent, record_text, share_text, speed_up_text, spread_text
 
@@ -50,13 +51,13 @@ MORE = {"fid_infinity": "FID\N{INFINITY}", "precision": "precision", "recall": "
 
 def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     """Every figure as SVG, by name."""
-    parameters, noise = data.parameters, data.parameters.noise.schedule()
-    suggested = suggested_switches(data.change_points, data.exit_table, noise)
+    parameters, noise = data.parameters, data.noise
     evaluated = [switch for plan in findings.duodiffs for switch in evaluated_switches(plan, noise)]
     comparable = _trials_compare(findings, data)
     return {
         **_ase_figures(findings, data),
-        "exits": exit_statistics_figure(data.exit_table, full_depth(parameters), suggested, evaluated, noise),
+        "where": where_figure(data.curves, data.suggested, data.loss_gap_switches, evaluated, noise),
+        "exits": exit_statistics_figure(data.exit_table, full_depth(parameters), data.suggested, evaluated, noise),
         "cost": cost_figure(findings, data.trials if comparable else None),
         "switch": switch_figure(findings, data.trials, parameters.everywhere, comparable),
         "training": training_figure(data.training_curves),
@@ -82,8 +83,7 @@ def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]
 
 
 def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
-    parameters, noise = data.parameters, data.parameters.noise.schedule()
-    suggested = suggested_switches(data.change_points, data.exit_table, noise)
+    parameters, noise = data.parameters, data.noise
     exit_rows = exit_summary(data.exit_table, full_depth(parameters))
     saved = savings(findings, parameters.ase.backbone) if parameters.ase else []
     batches = timed_batches(findings, data.timings["by_batch"])
@@ -91,7 +91,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "headline": headline(findings),
         "reasons": reasons(findings),
         "strip": _strip(findings.pick.plan, findings, noise),
-        "answers": answers(findings, parameters, suggested, data.extractor),
+        "answers": answers(findings, parameters, data.suggested, data.extractor),
         "caveats": caveats(findings, data.extractor["held_out_accuracy"]),
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
@@ -106,7 +106,7 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "ase_found": claim(saved) if saved else "",
         "batches": [_batch_row(batch) for batch in batches],
         "why_seconds_differ": why_seconds_differ(batches, findings),
-        "suggested": suggested,
+        "suggested": data.suggested,
         "plans": [_plan_row(plan, findings) for plan in findings.plans],
         "front": [
             _trial_row(row, findings)

@@ -44,7 +44,8 @@ def suggested_switches(
     for found in change_points:
         own = exit_table[exit_table["threshold"] == found["threshold"]]
         grid = own.groupby("evaluation")["timestep"].first().to_list()
-        low, high = (_edge(found[end], grid, noise) for end in ("k_high", "k_low"))
+        ends = (found["k_high"], found["k_low"])
+        low, high = (None if k is None else edge_of(k, grid, noise) for k in ends)
         label = f"u \N{LESS-THAN OR EQUAL TO} {found['threshold']:g}"
         ranges.append(SwitchRange(label, found["message"], found["k"], len(grid), found["timestep_edge"], low, high))
     return tuple(ranges)
@@ -61,5 +62,6 @@ def evaluated_switches(plan: MeasuredPlan, noise: NoiseSchedule) -> tuple[Switch
     return tuple(ranges)
 
 
-def _edge(k: int | None, grid: Sequence[float], noise: NoiseSchedule) -> float | None:
-    return None if k is None else StageSchedule.from_switch(k, grid, ("before", "after"), noise).edges[0]
+def edge_of(k: int, grid: Sequence[float], noise: NoiseSchedule) -> float:
+    """The timestep at which a switch after k evaluations at the timesteps of `grid` lies."""
+    return StageSchedule.from_switch(k, grid, ("before", "after"), noise).edges[0]

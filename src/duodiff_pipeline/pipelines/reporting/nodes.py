@@ -8,7 +8,6 @@ import pandas as pd
 from ... import tracking
 from ...config import Noise, validate
 from ...metrics.reference import Floor
-from ...networks.files import StoredNetwork
 from ...provenance import git_state, versions
 from ...reporting.findings import Findings, weigh
 from ...reporting.measured import measured_plans
@@ -45,15 +44,22 @@ def make_metrics(
     return metrics
 
 
-def gather_report(parameters: dict[str, Any], runtime_params: dict[str, Any], **shown: Any) -> ReportData:
+def gather_report(
+    parameters: dict[str, Any], runtime_params: dict[str, Any], work_folder: Path, **shown: Any
+) -> ReportData:
     """What the pages show beside the findings.
 
-    runtime_params: of the command line, nested; shown: the other fields of `ReportData` but for provenance, the
-    training curves being given as `<name>_curve`.
+    runtime_params: of the command line, nested; shown: the other fields of `ReportData` but for provenance, networks
+    and training curves being given as `<name>_network` and `<name>_curve`.
     """
-    curves = {name.removesuffix("_curve"): shown.pop(name) for name in list(shown) if name.endswith("_curve")}
+    networks, curves = (
+        {name.removesuffix(kind): shown.pop(name) for name in list(shown) if name.endswith(kind)}
+        for kind in ("_network", "_curve")
+    )
     return ReportData(
         **shown,
+        experiment=work_folder.name,
+        networks=networks,
         parameters=validate(parameters),
         runtime_params=tracking.flatten(runtime_params),
         training_curves=curves,
@@ -66,29 +72,17 @@ def make_report(findings: Findings, data: ReportData) -> tuple[dict[str, str], s
     """The figures, and the HTML page that holds them."""
     from ...reporting.page import draw_figures, render_page
 
+    data.require_curves_of(findings.baseline.record)
     figures = draw_figures(findings, data)
     return figures, render_page(findings, data, figures)
 
 
-def make_answer(
-    findings: Findings,
-    report: ReportData,
-    report_figures: dict[str, str],
-    loss_gap: pd.DataFrame,
-    loss_gap_switches: list[dict[str, Any]],
-    curves: pd.DataFrame,
-    timings: dict[str, Any],
-    work_folder: Path,
-    **networks: StoredNetwork,
-) -> tuple[str, dict[str, str]]:
-    """The Markdown page and its figures, that of the exits being the report's."""
-    from ...reporting.answer import AnswerData, draw_answer_figures, render_answer
+def make_answer(findings: Findings, data: ReportData, report_figures: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The Markdown page and its figures, some of which are the report's."""
+    from ...reporting.answer import draw_answer_figures, render_answer
 
-    seconds = timings["training_seconds"]
-    data = AnswerData(work_folder.name, report, loss_gap, loss_gap_switches, curves, networks, seconds)
-    shared = {name: figure for name, figure in report_figures.items() if name in ("exits", "ase_seconds")}
-    figures = {**shared, **draw_answer_figures(findings, data)}
-    return render_answer(findings, data), figures
+    shared = {name: figure for name, figure in report_figures.items() if name in ("where", "exits", "ase_seconds")}
+    return render_answer(findings, data), {**shared, **draw_answer_figures(findings, data)}
 
 
 def make_summary(findings: Findings, work_folder: Path) -> str:

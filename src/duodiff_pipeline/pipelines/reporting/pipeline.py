@@ -11,8 +11,11 @@ def create_pipeline(backbones: list[str], ase: bool = False, multistage: bool = 
     names = (*backbones, "early_exits", *(["ase"] if ase else []))
     exits = {"change_points": "change_points", "exit_table": "exit_table", "extractor": "extractor_accuracy"}
     images = {"train": "train_images", "held_out": "held_out_images", "sample_grids": "sample_grids"}
-    curves = {f"{name}_curve": f"{name}.training_curve" for name in names}
+    trained = {f"{name}_network": f"{name}.network" for name in names}
+    trained |= {f"{name}_curve": f"{name}.training_curve" for name in names}
     same_name = (
+        "loss_gap",
+        "loss_gap_switches",
         "candidate_edges",
         "similarity_curves",
         "trials",
@@ -20,6 +23,7 @@ def create_pipeline(backbones: list[str], ase: bool = False, multistage: bool = 
         "environment",
         "runtime_params",
         "parameters",
+        "work_folder",
     )
     of_ase = ("exit_errors",) if ase else ()
     of_multistage = ("multistage_findings", "multistage_page") if multistage else ()
@@ -29,25 +33,17 @@ def create_pipeline(backbones: list[str], ase: bool = False, multistage: bool = 
             Node(make_metrics, {"findings": "findings", "noise": "params:noise", **exits}, "metrics"),
             Node(
                 gather_report,
-                {**exits, **images, **curves, **{name: name for name in (*same_name, *of_ase, *of_multistage)}},
+                {
+                    **exits,
+                    **images,
+                    **trained,
+                    "curve_table": "switch_curves",
+                    **{name: name for name in (*same_name, *of_ase, *of_multistage)},
+                },
                 "report_data",
             ),
             Node(make_report, ["findings", "report_data"], ["figures", "report"]),
-            Node(
-                make_answer,
-                {
-                    "findings": "findings",
-                    "report": "report_data",
-                    "report_figures": "figures",
-                    "loss_gap": "loss_gap",
-                    "loss_gap_switches": "loss_gap_switches",
-                    "curves": "switch_curves",
-                    "timings": "timings",
-                    "work_folder": "work_folder",
-                    **{name: f"{name}.network" for name in names},
-                },
-                "answer",
-            ),
+            Node(make_answer, ["findings", "report_data", "figures"], "answer"),
             Node(make_summary, ["findings", "work_folder"], "summary"),
         ]
     )
