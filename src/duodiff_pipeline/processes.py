@@ -149,7 +149,7 @@ def _work(
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    logging.getLogger().addHandler(_SaidHandler(said))
+    logging.getLogger().addHandler(_SaidHandler(said))  # type: ignore[arg-type]
     logging.getLogger().setLevel(logging.WARNING if rank else logging.INFO)
     try:
         function(rank, said, *arguments)

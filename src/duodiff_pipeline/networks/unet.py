@@ -99,7 +99,7 @@ def _residual(channels: int, out: int, time: int, up: bool = False, down: bool =
         use_in_shortcut=True if up or down else None,
     )
     if up or down:  # it has the same as a lambda, which cannot be pickled
-        resample = partial(upsample_2d if up else downsample_2d, kernel=FIR_TAPS)
+        resample = partial(upsample_2d if up else downsample_2d, kernel=FIR_TAPS)  # type: ignore[arg-type]
         setattr(block, "upsample" if up else "downsample", resample)
     return block
 

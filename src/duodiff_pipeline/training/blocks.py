@@ -26,7 +26,7 @@ def recompute_blocks(module: nn.Module) -> None:
     The gradients stay the same; a third of the time is added, and what a block holds meanwhile is needed once.
     """
     for block in blocks_of(module):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def compile_blocks(module: nn.Module) -> None:

@@ -115,7 +115,7 @@ def _train(
     folder, first = watched.folder, rank == 0
     watch = _Watch(observer, watched)
     if hardware.channels_last:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
     if hardware.gradient_checkpointing:
         recompute_blocks(module.raw)
     if hardware.compile:

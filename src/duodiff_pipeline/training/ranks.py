@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from ..processes import Workers
 
@@ -44,7 +45,7 @@ def run_ranks(
     own: of which every process has a copy to change; shared: whose tensors lie in memory once, for all of them.
     What the first one observes is told to `observer`, and what the others do to nobody. Raises what `Workers` do.
     """
-    store = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
+    store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     group = (count, store.port, "nccl" if on_gpus else "gloo")
     with Workers(count, _rank, *group, function, own, shared) as workers:
         while (told := workers.receive()) is not None:
@@ -64,7 +65,7 @@ def _rank(
 ) -> None:
     if backend == "nccl":
         torch.cuda.set_device(rank)
-    store = dist.TCPStore(HOST, port, is_master=False)
+    store = TCPStore(HOST, port, is_master=False)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
     function(*copy.deepcopy(own), *shared, observer=_Telling(said) if rank == 0 else None)
     dist.destroy_process_group()
@@ -124,5 +125,5 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not gradients:
         return
     means = mean_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, mean in zip(gradients, means.split([each.numel() for each in gradients]), strict=True):
+    for gradient, mean in zip(gradients, torch.split(means, [each.numel() for each in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))

@@ -11,4 +11,4 @@ def share_of(batch: Batch, i: int, count: int) -> Batch:
     if images % count:
         raise ValueError(f"{images} images have no {count} equal parts")
     part = slice(i * images // count, (i + 1) * images // count)
-    return Batch(*(None if each is None else each[part] for each in batch))
+    return Batch._make(None if each is None else each[part] for each in batch)
