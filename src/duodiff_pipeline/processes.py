@@ -1,5 +1,6 @@
 """Processes that work for this one: they begin with a function of their own, not with the command, and end with it."""
 
+import io
 import logging
 import os
 import signal
@@ -23,12 +24,22 @@ from .errors import InputError
 
 @dataclass(frozen=True)
 class _Failed:
-    """What ended a worker: when, whether by a mistake that whoever called can mend, and where."""
+    """What ended a worker, and when; told: by which error of a kind that says all in its message."""
 
     at: float
-    mendable: bool
-    message: str
+    told: InputError | OSError | None
     where: str = ""
+
+
+def packed(value: Any) -> bytes:
+    """For a worker that shall have it as its own: tensors among arguments would be shared, a file descriptor each."""
+    torch.save(value, file := io.BytesIO())
+    return file.getvalue()
+
+
+def unpacked(content: bytes, device: torch.device | str = "cpu") -> Any:
+    """What this run packed, its tensors on the device, in the types and memory formats that they had."""
+    return torch.load(io.BytesIO(content), map_location=device, weights_only=False)
 
 
 class Workers:
@@ -80,7 +91,7 @@ class Workers:
     def receive(self) -> tuple[int, Any] | None:
         """What a worker sends next, with its rank; None once all have ended.
 
-        Raises InputError where one failed by an InputError or was killed, and RuntimeError where by any other error.
+        Where one failed, raises its error, if an InputError or OSError, or RuntimeError; InputError if it was killed.
         """
         while self._working:
             ready = connection.wait([self._pipes[rank] for rank in self._working])
@@ -104,11 +115,9 @@ class Workers:
             if process.exitcode == 0:
                 return None
             what = signal.Signals(-process.exitcode).name if process.exitcode < 0 else f"status {process.exitcode}"
-            # before any error by which the others notice it
-            who = f"process {rank + 1} of {len(self._processes)}"
-            return _Failed(
-                0.0, True, f"{who} ended by {what}, out of memory perhaps: the same command goes on from here"
-            )
+            who = f"process {rank + 1} of {len(self._processes)} ended by {what}"
+            killed = InputError(f"{who}, out of memory perhaps: the same command goes on from here")
+            return _Failed(0.0, killed)  # before any error by which the others notice it
         if isinstance(value, logging.LogRecord):
             if (log := logging.getLogger(value.name)).isEnabledFor(value.levelno):
                 log.handle(value)
@@ -129,9 +138,7 @@ class Workers:
         if not failures:
             raise RuntimeError("a process has gone without a word") from cause
         first = min(failures, key=lambda each: each.at)
-        if first.mendable:
-            raise InputError(first.message) from cause
-        raise RuntimeError(f"{first.message}\n\n{first.where}") from cause
+        raise first.told or RuntimeError(f"a process failed\n\n{first.where}") from cause
 
 
 def _end(processes: list[Any], pipes: "list[Connection[Any, Any]]") -> None:
@@ -154,8 +161,8 @@ def _work(
     try:
         function(rank, said, *arguments)
     except Exception as error:
-        where = "".join(traceback.format_exception(error))
-        said.send(_Failed(time.time(), isinstance(error, InputError), str(error) or repr(error), where))
+        told = error if isinstance(error, InputError | OSError) else None
+        said.send(_Failed(time.time(), told, "".join(traceback.format_exception(error))))
 
 
 class _SaidHandler(QueueHandler):

@@ -1,5 +1,6 @@
 """Several processes train as one does: the same losses, one set of files, and an end for all where one of them ends."""
 
+import errno
 import math
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -76,7 +78,11 @@ class StopsAt(NoisePrediction):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "nan":
                 return super().means(batch) * math.nan
-            raise KeyError("no such thing")
+            raise (
+                OSError(errno.ENOSPC, "No space left on device", "5.ckpt")
+                if self.how == "full"
+                else KeyError("nothing")
+            )
         return super().means(batch)
 
 
@@ -100,7 +106,8 @@ class Watcher:
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
-        ({"how": "raise", "rank": 1}, RuntimeError, "no such thing"),
+        ({"how": "raise", "rank": 1}, RuntimeError, "KeyError: 'nothing'"),
+        ({"how": "full", "rank": 0}, OSError, r"No space left on device: '5\.ckpt'"),
         ({"how": "kill", "rank": 1}, InputError, "process 2 of 2 ended by SIGKILL, out of memory perhaps: the same "),
         ({"how": "kill", "rank": 0}, InputError, "process 1 of 2 ended by SIGKILL, out of memory perhaps: the same "),
         ({"how": "nan", "rank": 1}, InputError, r"the loss is nan at training step 8: .*5\.ckpt keeps the weights"),
@@ -109,7 +116,7 @@ class Watcher:
 def test_one_process_that_fails_ends_all_with_one_message_and_another_number_goes_on(tmp_path, how, error, message):
     with pytest.raises(error, match=message):
         stopped(tmp_path / "work", step=8, **how)
-    assert children() == []
+    assert active_children() == []
     alone = run("backbone", 20, tmp_path / "alone")
     _, fitted, observer = resumed = run("backbone", 20, tmp_path / "work", 5, gradient_accumulation=4)
     assert fitted.first_step == 5
@@ -176,7 +183,7 @@ def test_a_signal_ends_all_processes(tmp_path, number, to_all):
         raise AssertionError(f"{ranks} are left over")
 
 
-def children(pid: int | None = None) -> list[int]:
+def children(pid: int) -> list[int]:
     """Processes that another one started and that train: what keeps track of shared memory is none of them."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
@@ -185,6 +192,6 @@ def children(pid: int | None = None) -> list[int]:
             command = (status.parent / "cmdline").read_text()
         except OSError:  # it has ended meanwhile
             continue
-        if parent and int(parent[1]) == (pid or os.getpid()) and "spawn_main" in command:
+        if parent and int(parent[1]) == pid and "spawn_main" in command:
             found.append(int(status.parent.name))
     return found

@@ -76,8 +76,8 @@ class HardwareSettings(Settings):
             )
         there = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": os.cpu_count() or 1}[self.device]
         if self.devices > there:
-            what = "CPU cores" if self.device == "cpu" else f"{self.device} devices"
-            raise InputError(f"hardware.devices is {self.devices}, but this machine has {there} {what}")
+            what = "CPU cores" if self.device == "cpu" else f"devices of kind {self.device}"
+            raise InputError(f"hardware.devices is {self.devices}, but of {what} this machine has {there}")
         if self.precision == "16-mixed" and self.device == "cpu":
             raise InputError("hardware.precision is 16-mixed, which needs a GPU, but this machine has none")
         if self.compile and not _has_compiler(self.device):

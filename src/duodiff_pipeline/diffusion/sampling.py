@@ -86,21 +86,27 @@ def sample(
 
     Raises InputError where the range is empty or strided.
     """
-    if not len(image_indices) or image_indices.step != 1:
-        raise InputError(f"image indices {image_indices} must be a non-empty range of step 1")
     size = micro_batch_images
-    batches = range(image_indices.start // size, (image_indices.stop - 1) // size + 1)
+    batches = [some.start // size for some in micro_batches(image_indices, size)]
     pieces = [
         _sample_micro_batch(
             denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device, start, precision
         )
         for b in batches
     ]
-    first = batches.start * size
+    first = batches[0] * size
     kept = slice(image_indices.start - first, image_indices.stop - first)
     whole = Trace.joined([piece.trace for piece in pieces])
     trace = replace(whole, exit_depth=whole.exit_depth[:, kept], macs=whole.macs[:, kept])
     return Samples(torch.cat([piece.images for piece in pieces])[kept], trace)
+
+
+def micro_batches(image_indices: range, size: int) -> list[range]:
+    """The images of a range by the micro-batch in which they stand; raises InputError where it is empty or strided."""
+    if not len(image_indices) or image_indices.step != 1:
+        raise InputError(f"image indices {image_indices} must be a non-empty range of step 1")
+    first, stop = image_indices.start, image_indices.stop
+    return [range(max(b, first), min(b + size, stop)) for b in range(first // size * size, stop, size)]
 
 
 def image_labels(image_indices: range, classes: int, device: torch.device | str = "cpu") -> Tensor | None:

@@ -1,32 +1,38 @@
-"""Sampling by several processes, each with a device of its own."""
+"""Sampling on one device, or shared among processes with a device each."""
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
-from ..processes import Workers
+from ..processes import Workers, packed, unpacked
 from .denoiser import Denoiser
 from .noise import NoiseSchedule
-from .sampling import Samples, SamplingPrecision, sample
+from .sampling import Samples, SamplingPrecision, micro_batches, sample
 from .solvers import Solver
 from .starts import SharedStarts, Start
 
 
-class Shards:
-    """`count` processes among which micro-batches go round: the b-th always to the same one.
+class Sampler:
+    """Draws images, micro-batch by micro-batch: on `device`, or on `devices` of its kind.
 
-    Images are those that `sample` makes in this process, bit for bit, for a micro-batch never knows of another. States
-    that later runs start from stay with the process that made them, `starts_bytes` in all. The processes begin when
-    they are first needed, and end with this object.
+    Images are the same bit for bit, for a micro-batch never knows of another. With several devices each has a process,
+    which begins when it is first needed and ends with this object, and the b-th micro-batch goes always to the same
+    one; there stay the states that later runs start from, `starts_bytes` in all.
     """
 
-    def __init__(self, count: int, device: str, starts_bytes: int) -> None:
-        self.count = count
-        self._device, self._starts_bytes = device, starts_bytes
+    def __init__(
+        self,
+        device: str,
+        micro_batch_images: int,
+        precision: SamplingPrecision = "float32",
+        devices: int = 1,
+        starts_bytes: int = 0,
+    ) -> None:
+        self.device, self.micro_batch_images, self.precision = device, micro_batch_images, precision
+        self.devices, self._starts_bytes = devices, starts_bytes
         self._workers: Workers | None = None
 
     def sample(
@@ -35,25 +41,27 @@ class Shards:
         solver: Solver,
         noise: NoiseSchedule,
         shape_chw: tuple[int, int, int],
-        wanted: Sequence[range],
+        image_indices: range,
         seed: int,
-        micro_batch_images: int,
         start: Start | None = None,
-        precision: SamplingPrecision = "float32",
     ) -> Iterator[Samples]:
-        """What `sample` returns for each range of images, in their order; none may reach into two micro-batches.
+        """What `sample` returns, a micro-batch at a time. Raises what that and `Workers.receive` do."""
+        wanted = micro_batches(image_indices, self.micro_batch_images)
+        how = (denoiser, solver, noise, shape_chw, seed, self.micro_batch_images, self.precision)
+        if self.devices > 1 and len(wanted) > 1:
+            yield from self._shared(how, wanted, start)
+        else:
+            for some in wanted:
+                yield _drawn(how, some, self.device, start)
 
-        Raises what `Workers.receive` does.
-        """
-        states = Start(SharedStarts(0), start.served_by, start.alike) if start else None  # those here stay here
-        how = _packed((denoiser, solver, noise, shape_chw, seed, micro_batch_images, states, precision))
-        of_rank: list[list[range]] = [[] for _ in range(self.count)]
+    def _shared(self, how: tuple[Any, ...], wanted: list[range], start: Start | None) -> Iterator[Samples]:
+        of_rank: list[list[range]] = [[] for _ in range(self.devices)]
         for some in wanted:
-            of_rank[some.start // micro_batch_images % self.count].append(some)
+            of_rank[some.start // self.micro_batch_images % self.devices].append(some)
+        asked = packed((how, replace(start, states=SharedStarts(0)) if start else None))  # states here stay here
         workers, self._workers = self._workers or self._begin(), None
         for rank, ranges in enumerate(of_rank):
-            if ranges:
-                workers.send(rank, (how, ranges))
+            workers.send(rank, (asked, ranges))
         drawn: dict[range, Samples] = {}
         for some in wanted:
             while some not in drawn:
@@ -65,31 +73,24 @@ class Shards:
         self._workers = workers  # whoever does not come so far leaves them with images that nobody waits for
 
     def _begin(self) -> Workers:
-        return Workers(self.count, _draw, self._device, self._starts_bytes // self.count)
+        return Workers(self.devices, _serve, self.device, self._starts_bytes // self.devices)
 
 
-def _draw(rank: int, said: "Connection[Any, Any]", device: str, starts_bytes: int) -> None:
+def _drawn(how: tuple[Any, ...], some: range, device: torch.device | str, start: Start | None) -> Samples:
+    denoiser, solver, noise, shape_chw, seed, size, precision = how
+    return sample(denoiser, solver, noise, shape_chw, some, seed, size, device, start, precision)
+
+
+def _serve(rank: int, said: "Connection[Any, Any]", device: str, starts_bytes: int) -> None:
     """Sample what is asked for, until nobody asks."""
     own_device = torch.device(device, rank) if device == "cuda" else torch.device(device)
     states = SharedStarts(starts_bytes)
     while True:
         try:
-            packed, ranges = said.recv()
+            asked, ranges = said.recv()
         except EOFError:
             return
-        denoiser, solver, noise, shape_chw, seed, size, start, precision = _unpacked(packed, own_device)
-        start = replace(start, states=states) if start else None
+        how, start = unpacked(asked, own_device)
         for some in ranges:
-            samples = sample(denoiser, solver, noise, shape_chw, some, seed, size, own_device, start, precision)
+            samples = _drawn(how, some, own_device, replace(start, states=states) if start else None)
             said.send((some, samples.images.numpy(), samples.trace))
-
-
-def _packed(value: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(value, file)
-    return file.getvalue()
-
-
-def _unpacked(content: bytes, device: torch.device) -> Any:
-    """As it was packed in this run, its tensors on the device, in the types and memory formats that they had."""
-    return torch.load(io.BytesIO(content), map_location=device, weights_only=False)

@@ -84,9 +84,6 @@ def fit(
     checkpoints, and losses are those of one device up to rounding; another number of devices may go on.
     Raises InputError, naming the step, where loss or weights are not finite, and where this machine lacks the hardware.
     """
-    parts = hardware.devices * hardware.gradient_accumulation
-    if batches.batch_images % parts:
-        raise InputError(f"hardware: batches of {batches.batch_images} images have no {parts} equal parts")
     watched = _Watched(observe_every_steps, len(batches), draw, folder, checkpoint_every_steps, keep or {})
     first_step = _newest_step(folder)
     if hardware.devices == 1 or first_step == len(batches):

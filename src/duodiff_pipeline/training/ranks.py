@@ -6,7 +6,6 @@ gradient rather than one of 0, that a loss may depend on means over the whole ba
 needs nothing more.
 """
 
-import copy
 from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing.connection import Connection
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from ..processes import Workers
+from ..processes import Workers, packed, unpacked
 
 HOST = "127.0.0.1"
 
@@ -47,7 +46,7 @@ def run_ranks(
     """
     store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
     group = (count, store.port, "nccl" if on_gpus else "gloo")
-    with Workers(count, _rank, *group, function, own, shared) as workers:
+    with Workers(count, _rank, *group, function, packed(own), shared) as workers:
         while (told := workers.receive()) is not None:
             _, observation = told
             observation(observer)
@@ -60,14 +59,14 @@ def _rank(
     port: int,
     backend: str,
     function: Callable[..., Any],
-    own: tuple[Any, ...],
+    own: bytes,
     shared: tuple[Any, ...],
 ) -> None:
     if backend == "nccl":
         torch.cuda.set_device(rank)
     store = TCPStore(HOST, port, is_master=False)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    function(*copy.deepcopy(own), *shared, observer=_Telling(said) if rank == 0 else None)
+    function(*unpacked(own), *shared, observer=_Telling(said) if rank == 0 else None)
     dist.destroy_process_group()
 
 

@@ -25,7 +25,7 @@ from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import make_meter, move_to_device
 from .comparison import EvaluatedPlan, evaluated_plans
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ def measure_plans(
     """
     networks = _by_name(stored, "network_")
     bank = _bank(networks, early_exit, sampling)
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device, hardware.devices)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, hardware)
     parameters = {
         "n_images": meter.n_images,
         "more_metrics": settings.more_metrics,
@@ -157,7 +157,7 @@ def time_batches(
     """
     networks = _by_name(stored, "network_")
     bank = _bank(networks, early_exit, sampling)
-    device, schedule, shape_chw = sampling_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
+    device, schedule, shape_chw = move_to_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
     plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] != "control"]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     alone = {role: next(one["name"] for one in evaluated if one["role"] == role) for role in ("deep", "shallow")}

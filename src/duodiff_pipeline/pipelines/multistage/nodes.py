@@ -17,7 +17,7 @@ from ...metrics.reference import Floor, ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import make_meter, move_to_device
 from ..progress import Progress
 from .training import stage_schedule
 
@@ -44,8 +44,8 @@ def measure_stages(
     seed (of the training), training_step, training_gmacs, final, solver, steps, gmacs an image, resident_parameters,
     block (its seed), fid.
     """
-    device = sampling_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
-    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device, hardware.devices)
+    move_to_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
     parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.of_sampling}
     work = WorkDir(work_folder, "multistage", parameters, {"reference": reference.sha256}, CODE)
     plans = _plans(edges, settings, noise.schedule(), stored)

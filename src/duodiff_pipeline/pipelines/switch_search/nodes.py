@@ -24,7 +24,7 @@ from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, single
 from ...networks.transformer import TransformerBackbone
 from ...workdir import WorkDir
-from ..measuring import STARTS_BYTES, make_meter, sampling_device
+from ..measuring import STARTS_BYTES, make_meter, move_to_device
 from .plan_meter import PlanMeter
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def measure_exit_errors(
     backbone: StoredNetwork, ase: StoredNetwork, held_out: ImagePack, settings: LossGap, hardware: HardwareSettings
 ) -> pd.DataFrame:
     """What a backbone and its fine-tuned copy err on held-out images at every exit depth; see `exit_errors`."""
-    device = sampling_device(hardware, backbone, ase)
+    device = move_to_device(hardware, backbone, ase)
     x0 = from_uint8(held_out.images[: settings.images]).to(device)
     before, after = backbone.module, ase.module
     assert isinstance(before, TransformerBackbone)
@@ -83,8 +83,8 @@ def search_switch(
     candidates = _candidates(candidate_edges, loss_gap_switches, settings.edges_by)
     exits = [] if exit_candidates is None else _taken(exit_candidates, noise.schedule())
     space = _space(settings, noise, candidates, bank, exits)
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device, hardware.devices)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, hardware)
     parameters = {
         **settings.model_dump(mode="json", exclude=NOT_IN_KEY),
         "images": meter.n_images,

@@ -1,5 +1,7 @@
 """Images that several processes draw are those of one, byte for byte."""
 
+from multiprocessing import active_children
+
 import numpy as np
 import pytest
 import torch
@@ -7,22 +9,23 @@ import torch
 from duodiff_pipeline.diffusion.guidance import GuidedDenoiser
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.sampling import sample
-from duodiff_pipeline.diffusion.sharding import Shards
+from duodiff_pipeline.diffusion.sharding import Sampler
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.diffusion.starts import SharedStarts
+from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
 from duodiff_pipeline.networks.staged import StagedDenoiser
 from duodiff_pipeline.networks.unet import UNet, UNetConfig
 
 NOISE = NoiseSchedule()
 SHAPE = (1, 8, 8)
-WANTED = [range(3, 5), range(5, 10), range(10, 15), range(15, 17)]  # of micro-batches of 5
+IMAGES = range(3, 17)  # of four micro-batches of 5, the first and the last in part
 
 
 @pytest.fixture(scope="module")
-def shards() -> Shards:
-    return Shards(2, "cpu", 2**20)
+def two() -> Sampler:
+    return Sampler("cpu", 5, devices=2, starts_bytes=2**20)
 
 
 @pytest.fixture
@@ -43,19 +46,44 @@ def denoisers(make_uvit, make_exits):
     }
 
 
-def test_images_of_two_processes_are_those_of_one(shards, denoisers):
-    for name, denoiser in denoisers.items():
-        for solver, precision in ((Solver("ddim", 4, 0.5), "float32"), (Solver("dpmsolver++", 4), "bfloat16")):
-            arguments = (denoiser, solver, NOISE, SHAPE)
-            drawn = list(shards.sample(*arguments, WANTED, 7, 5, precision=precision))
-            for some, found in zip(WANTED, drawn, strict=True):
-                expected = sample(*arguments, some, 7, 5, precision=precision)
-                assert found.images.numpy().tobytes() == expected.images.numpy().tobytes(), name
-                for what in ("timesteps", "stages", "exit_depth", "macs"):
-                    assert np.array_equal(getattr(found.trace, what), getattr(expected.trace, what))
+def assert_same(two: Sampler, one: Sampler, denoiser, solver: Solver) -> None:
+    arguments = (denoiser, solver, NOISE, SHAPE, IMAGES, 7)
+    for found, expected in zip(two.sample(*arguments), one.sample(*arguments), strict=True):
+        assert found.images.numpy().tobytes() == expected.images.numpy().tobytes()
+        for what in ("timesteps", "stages", "exit_depth", "macs"):
+            assert np.array_equal(getattr(found.trace, what), getattr(expected.trace, what))
 
 
-def test_shared_starts_stay_with_the_process_that_has_them_and_change_no_image(shards, denoisers, make_uvit):
+@pytest.mark.parametrize("name", ["staged", "adaptive"])
+def test_images_of_two_processes_are_those_of_one(two, denoisers, name):
+    for solver in (Solver("ddim", 4, 0.5), Solver("dpmsolver++", 4)):
+        assert_same(two, Sampler("cpu", 5), denoisers[name], solver)
+
+
+@pytest.mark.slow
+def test_so_they_are_in_half_precision(denoisers):
+    two, one = Sampler("cpu", 5, "bfloat16", devices=2), Sampler("cpu", 5, "bfloat16")
+    for name in ("adaptive", "guided", "decoders"):
+        assert_same(two, one, denoisers[name], Solver("dpmsolver++", 4))
+
+
+def test_a_sampler_draws_the_images_of_sample(denoisers):
+    arguments = (denoisers["staged"], Solver("ddim", 4), NOISE, SHAPE, IMAGES, 7)
+    pieces = list(Sampler("cpu", 5).sample(*arguments))
+    assert [len(piece.images) for piece in pieces] == [2, 5, 5, 2]
+    assert torch.equal(torch.cat([piece.images for piece in pieces]), sample(*arguments, 5).images)
+
+
+@pytest.mark.slow
+def test_after_a_process_was_killed_comes_one_message_and_then_images_again(two, denoisers):
+    list(two.sample(denoisers["staged"], Solver("ddim", 2), NOISE, SHAPE, IMAGES, 7))
+    active_children()[0].kill()
+    with pytest.raises(InputError, match=r"process \d of 2 ended by SIGKILL"):
+        list(two.sample(denoisers["staged"], Solver("ddim", 2), NOISE, SHAPE, IMAGES, 7))
+    assert_same(two, Sampler("cpu", 5), denoisers["staged"], Solver("ddim", 2))
+
+
+def test_shared_starts_stay_with_the_process_that_has_them_and_change_no_image(two, make_uvit):
     networks = {"shallow": make_uvit(2), "deep": make_uvit(1, depth=5)}
     solver, starts = Solver("dpmsolver++", 5), SharedStarts(2**20)
     grid = solver.grid(NOISE)
@@ -63,9 +91,9 @@ def test_shared_starts_stay_with_the_process_that_has_them_and_change_no_image(s
         schedule = StageSchedule.from_switch(k, grid, ("shallow", "deep"), NOISE).serving(grid)
         served_by = [(schedule.stage(n), schedule.serves[schedule.stage(n)]) for n in grid]
         arguments = (StagedDenoiser(schedule, networks), solver, NOISE, SHAPE)
-        drawn = list(shards.sample(*arguments, WANTED, 1, 5, starts.of(served_by)))
-        for some, found in zip(WANTED, drawn, strict=True):
-            assert torch.equal(found.images, sample(*arguments, some, 1, 5).images)
+        drawn = list(two.sample(*arguments, IMAGES, 1, starts.of(served_by)))
+        found = torch.cat([samples.images for samples in drawn])
+        assert torch.equal(found, sample(*arguments, IMAGES, 1, 5).images)
         seconds = [found.trace.seconds for found in drawn]
         if k == 4:
             first = seconds
