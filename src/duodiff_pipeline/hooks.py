@@ -55,6 +55,7 @@ class ExperimentHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
+        self.parameters.hardware.require_present()
         require_inputs(pipeline, catalog)
         _require_backbones(pipeline, self.parameters)
         self.lock = ExperimentLock(self.project, self.experiment)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.diffusion.sharding import Sampler
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.diffusion.starts import SharedStarts
@@ -42,7 +43,7 @@ def bank(make_uvit, make_stored) -> NetworkBank:
 def meter() -> Meter:
     features = np.random.default_rng(0).normal(100, 20, (50, 4))
     reference = ReferenceStatistics(GaussianStatistics.from_features(features), "quarters", "0" * 64, "0" * 64, "train")
-    return Meter(Quarters(), reference, NOISE, (1, 8, 8), 22, 4, "cpu")
+    return Meter(Quarters(), reference, NOISE, (1, 8, 8), 22, Sampler("cpu", 4))
 
 
 def switched(k: int) -> SamplingPlan:

@@ -7,11 +7,12 @@ from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .hardware import HardwareSettings
 from .multistage import Multistage, StageNetwork
 from .parameters import Globals, Parameters
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
-from .shared import HardwareSettings, Noise, Sampling, SolverSettings
+from .shared import Noise, Sampling, SolverSettings
 from .training import Backbone, EarlyExit, FromCheckpoint, Stage, Training
 from .validation import validate, validate_globals
 

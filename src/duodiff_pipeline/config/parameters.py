@@ -11,10 +11,11 @@ from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .hardware import HardwareSettings
 from .multistage import Multistage
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
-from .shared import HardwareSettings, Noise, Sampling
+from .shared import Noise, Sampling
 from .training import Backbone, EarlyExit, Stage, Training
 
 ROLES = ("shallow", "middle", "deep", "duodiff", "reversed")  # in records and figures, of all-timestep networks
@@ -77,6 +78,7 @@ class Parameters(Settings):
         if self.ase is not None:
             self._require_exit_schedule(self.ase)
         self._require_guidance()
+        self._require_equal_shares()
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
@@ -95,6 +97,15 @@ class Parameters(Settings):
                 "evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed"
             )
         return self
+
+    def _require_equal_shares(self) -> None:
+        """Raises ValueError where a batch of training cannot be cut into equal pieces for all processes."""
+        images, shared = self.training.batch_images, self.hardware
+        if images % (shared.devices * shared.gradient_accumulation):
+            raise ValueError(
+                f"training.batch_images is {images}, no multiple of hardware.devices {shared.devices} times "
+                f"hardware.gradient_accumulation {shared.gradient_accumulation}"
+            )
 
     @property
     def everywhere(self) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
-from ..diffusion.sampling import Trace, sample
+from ..diffusion.sampling import Trace
+from ..diffusion.sharding import Sampler
 from ..diffusion.solvers import Solver
 from ..diffusion.starts import Start
 from ..images.pixels import to_uint8
@@ -45,7 +46,8 @@ class Measured:
 class Meter:
     """What is the same for every measurement that shall compare.
 
-    n_images: generated images each; the FID of fewer or more is another quantity.
+    n_images: generated images each; the FID of fewer or more is another quantity. Seconds of a trace are those of all
+    the sampler's devices together.
     """
 
     extractor: FeatureExtractor
@@ -53,13 +55,12 @@ class Meter:
     noise: NoiseSchedule
     shape_chw: tuple[int, int, int]
     n_images: int
-    micro_batch_images: int
-    device: torch.device | str
+    sampler: Sampler
 
     def warm_up(self, denoiser: Denoiser, solver: Solver) -> None:
-        """One micro-batch at few steps, so that what happens only once is not timed."""
+        """A micro-batch on every device at few steps, so that what happens only once is not timed."""
         short = replace(solver, steps=min(solver.fewest_steps + 1, solver.steps))
-        self.generate(denoiser, short, 0, range(1))
+        self.generate(denoiser, short, 0, range(self.sampler.devices * self.sampler.micro_batch_images))
 
     def measure(self, denoiser: Denoiser, solver: Solver, seed: int, start: Start | None = None) -> Measured:
         """Images 0..n-1 of `seed` and their distance to the reference; start: see `sample`."""
@@ -71,12 +72,11 @@ class Meter:
         self, denoiser: Denoiser, solver: Solver, seed: int, image_indices: range, start: Start | None = None
     ) -> tuple[Tensor, Trace]:
         """Those images of `seed`, (N, C, H, W) uint8; start: see `sample`. Only a micro-batch is held as floats."""
-        first, stop, size = image_indices.start, image_indices.stop, self.micro_batch_images
         images, traces = torch.empty(len(image_indices), *self.shape_chw, dtype=torch.uint8), []
-        for micro_batch in range(first // size * size, stop, size):
-            some = range(max(micro_batch, first), min(micro_batch + size, stop))
-            samples = sample(denoiser, solver, self.noise, self.shape_chw, some, seed, size, self.device, start)
-            images[some.start - first : some.stop - first] = to_uint8(samples.images)
+        done = 0
+        for samples in self.sampler.sample(denoiser, solver, self.noise, self.shape_chw, image_indices, seed, start):
+            images[done : done + len(samples.images)] = to_uint8(samples.images)
+            done += len(samples.images)
             traces.append(samples.trace)
         return images, Trace.joined(traces)
 
@@ -90,6 +90,7 @@ class Meter:
 
     def rungs(self, shares: Sequence[float]) -> tuple[int, ...]:
         """The images after each share of all, in whole micro-batches, and after all: rising, 2 or more."""
-        size, whole = self.micro_batch_images, math.ceil(self.n_images / self.micro_batch_images)
+        size = self.sampler.micro_batch_images
+        whole = math.ceil(self.n_images / size)
         ends = {min(size * max(1, round(share * whole)), self.n_images) for share in shares}
         return tuple(sorted({end for end in ends if end > 1} | {self.n_images}))

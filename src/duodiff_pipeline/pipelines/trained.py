@@ -103,15 +103,15 @@ def train_and_keep(
         "architecture": header.architecture,
         "timestep_range": header.timestep_range,
         "steps": steps,
-        "training": {key: value for key, value in header.training.items() if key not in WATCHING},
+        "training": {
+            **{key: value for key, value in header.training.items() if key not in WATCHING},
+            "hardware": hardware.of_training,
+        },
         **{name: value for name, value in of_some.items() if value},
     }
     work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
     finished = work.folder / "network.safetensors"
     kept = {step: work.folder / f"network_{step}.safetensors" for step in keep_at_steps}
-
-    def keep(step: int, averaged: nn.Module) -> None:
-        StoredNetwork(averaged, replace(header, step=step)).save(kept[step])
 
     with tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
@@ -120,13 +120,13 @@ def train_and_keep(
             fitted = fit(
                 module,
                 batches,
-                Hardware(hardware.accelerator, hardware.devices, hardware.precision),
+                Hardware(**hardware.model_dump(exclude={"threads"})),
                 work.folder,
                 training.checkpoint_every_steps,
                 child,
                 training.observe_every_steps,
                 draw,
-                {step: partial(keep, step) for step in kept},
+                {step: partial(_save, path, replace(header, step=step)) for step, path in kept.items()},
             )
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
@@ -148,10 +148,16 @@ def training_labels(train: ImagePack, training: Training) -> dict[str, Any]:
     return {"labels": train.labels, "label_dropout": training.label_dropout, "null_label": train.classes}
 
 
-def sample_grid(denoiser: Denoiser, noise: NoiseSchedule, train: ImagePack, seed: int, device: torch.device) -> Tensor:
+def sample_grid(
+    denoiser: Denoiser, noise: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, device: torch.device
+) -> Tensor:
     """20 images as uint8, by which a training is watched."""
     solver = Solver("ddim", min(20, noise.timesteps))
-    return to_uint8(sample(denoiser, solver, noise, train.shape_chw, range(20), seed, 20, device).images)
+    return to_uint8(sample(denoiser, solver, noise, shape_chw, range(20), seed, 20, device).images)
+
+
+def _save(path: Path, header: NetworkHeader, averaged: nn.Module) -> None:
+    StoredNetwork(averaged, header).save(path)
 
 
 def training_gmacs(stored: StoredNetwork) -> float:

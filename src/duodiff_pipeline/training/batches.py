@@ -53,7 +53,6 @@ class StepBatches(Dataset[Batch]):
         self.seed = seed
         self.flip = flip
         self.labels, self.label_dropout, self.null_label = labels, label_dropout, null_label
-        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def __len__(self) -> int:
         return self.steps
@@ -62,12 +61,10 @@ class StepBatches(Dataset[Batch]):
         """[low, high) of the timesteps of a step."""
         return self.timesteps
 
-    def _order_of_epoch(self, epoch: int) -> NDArray[np.int64]:
-        return keyed_generator(self.seed, "order", epoch).permutation(len(self.x0))
-
     def __getitem__(self, step: int) -> Batch:
         slots = range(step * self.batch_images, (step + 1) * self.batch_images)
-        indices = [self._order(slot // len(self.x0))[slot % len(self.x0)] for slot in slots]
+        count = len(self.x0)
+        indices = [_order_of_epoch(self.seed, slot // count, count)[slot % count] for slot in slots]
         rng = keyed_generator(self.seed, "training", step)
         images = torch.tensor(np.array(indices))
         x0 = self.x0[images]
@@ -82,6 +79,11 @@ class StepBatches(Dataset[Batch]):
         rng = keyed_generator(self.seed, "label dropout", step)
         dropped = torch.from_numpy(rng.random(len(labels_n)) < self.label_dropout)
         return labels_n.masked_fill(dropped, self.null_label)
+
+
+@lru_cache(maxsize=2)
+def _order_of_epoch(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+    return keyed_generator(seed, "order", epoch).permutation(images)
 
 
 class StageBatches(StepBatches):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...config import Ase, EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
 from ...diffusion.random import image_noise
-from ...diffusion.sampling import image_labels, sample
+from ...diffusion.sampling import evaluated_in, image_labels, sample
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
@@ -28,7 +28,7 @@ from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import make_meter, move_to_device
 from .comparison import EvaluatedPlan, evaluated_plans
 
 logger = logging.getLogger(__name__)
@@ -94,14 +94,14 @@ def measure_plans(
     """
     networks = _by_name(stored, "network_")
     bank = _bank(networks, early_exit, sampling)
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, hardware)
     parameters = {
         "n_images": meter.n_images,
         "more_metrics": settings.more_metrics,
         "grid_images": settings.grid_images,
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
     }
     inputs = {"reference": reference.sha256, "train": train.sha256, "held_out": held_out.sha256}
     work = WorkDir(work_folder, "evaluation", parameters, inputs, CODE)
@@ -162,13 +162,14 @@ def time_batches(
     """
     networks = _by_name(stored, "network_")
     bank = _bank(networks, early_exit, sampling)
-    device, schedule, shape_chw = sampling_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
+    device, schedule, shape_chw = move_to_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
     plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] != "control"]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     alone = {role: next(one["name"] for one in evaluated if one["role"] == role) for role in ("deep", "shallow")}
 
     def draw(plan: SamplingPlan, images: int) -> Tensor:
-        return sample(denoisers[plan.name], plan.solver, schedule, shape_chw, range(images), 0, images, device).images
+        drawn = (range(images), 0, images, device, None, sampling.precision)
+        return sample(denoisers[plan.name], plan.solver, schedule, shape_chw, *drawn).images
 
     def measure(images: int) -> dict[str, Any]:
         logger.info("seconds of %d plans at a batch of %d", len(plans), images)
@@ -176,7 +177,8 @@ def time_batches(
         labels = image_labels(range(images), bank.classes, device)
 
         def evaluate(name: str) -> Tensor:
-            return denoisers[name].predict(x, timestep, labels).eps
+            with evaluated_in(sampling.precision, device):
+                return denoisers[name].predict(x, timestep, labels).eps
 
         return {
             "images": images,
@@ -190,7 +192,8 @@ def time_batches(
     parameters = {
         "plans": [_key(plan, networks) for plan in plans],
         "guidance": [bank.guidance_of(plan) for plan in plans],
-        "hardware": hardware.model_dump(),
+        "precision": sampling.precision,
+        "hardware": hardware.of_sampling,
     }
     work = WorkDir(work_folder, "timed_batches", parameters, {}, CODE)
     return [work.remember(f"batch_{images}", partial(measure, images)) for images in settings.timed_batches]

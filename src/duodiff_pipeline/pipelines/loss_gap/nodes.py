@@ -11,7 +11,7 @@ from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank
-from ..measuring import sampling_device
+from ..measuring import move_to_device
 
 SHALLOW, DEEP = "shallow", "deep"
 
@@ -31,7 +31,7 @@ def measure_loss_gap(
     excess_low, excess_high. Class-conditional networks predict by the images' own labels, without guidance.
     """
     schedule = noise.schedule()
-    device = sampling_device(hardware, shallow, deep)
+    device = move_to_device(hardware, shallow, deep)
     x0 = from_uint8(held_out.images[: settings.images]).to(device)
     bank = NetworkBank({SHALLOW: shallow, DEEP: deep})
     labels = held_out.labels[: settings.images].to(device) if bank.classes else None

@@ -18,7 +18,7 @@ from ...metrics.reference import Floor, ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import make_meter, move_to_device
 from ..progress import Progress
 
 CODE = ["diffusion", "metrics", "networks", "pipelines/multistage/nodes.py"]
@@ -44,9 +44,9 @@ def measure_stages(
     seed (of the training), training_step, training_gmacs, final, solver, steps, gmacs an image, resident_parameters,
     block (its seed), fid.
     """
-    device = sampling_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
-    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
-    parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.model_dump()}
+    move_to_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
+    parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.of_sampling}
     work = WorkDir(work_folder, "multistage", parameters, {"reference": reference.sha256}, CODE)
     plans = _plans(edges, settings, noise.schedule(), stored)
     wanted = [

@@ -1,7 +1,7 @@
 """Training the U-Nets of the comparison, each for as many multiply-accumulates as the first one."""
 
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def train_stages(
         inputs={},
         work_folder=work_folder,
         keep_at_steps=kept,
-        draw=_drawer(own_edges, schedule, train, seed),
+        draw=partial(_draw, own_edges, schedule, train.shape_chw, seed),
     )
     gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
     curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
@@ -142,13 +142,11 @@ def _mean_macs(config: UNetConfig, shares: np.ndarray[Any, Any]) -> float:
     return float(np.dot(shares, _stage_macs(config)))
 
 
-def _drawer(edges: Edges, schedule: NoiseSchedule, train: ImagePack, seed: int) -> Any:
-    """Makes a grid of samples of averaged weights."""
-
-    def draw(averaged: nn.Module) -> Tensor:
-        assert isinstance(averaged, UNet)
-        staged = StageSchedule.of_parts("network", edges, schedule)
-        denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
-        return sample_grid(denoiser, schedule, train, seed, next(averaged.parameters()).device)
-
-    return draw
+def _draw(
+    edges: Edges, schedule: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, averaged: nn.Module
+) -> Tensor:
+    """A grid of samples of averaged weights."""
+    assert isinstance(averaged, UNet)
+    staged = StageSchedule.of_parts("network", edges, schedule)
+    denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
+    return sample_grid(denoiser, schedule, shape_chw, seed, next(averaged.parameters()).device)

@@ -19,7 +19,7 @@ from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...reporting.curves import measured_with
 from ...workdir import WorkDir
-from ..measuring import STARTS_BYTES, make_meter, sampling_device
+from ..measuring import STARTS_BYTES, make_meter, move_to_device
 from ..progress import Progress
 
 CODE = ["config/search.py", "diffusion", "metrics", "networks", "pipelines/switch_curves"]
@@ -57,13 +57,13 @@ def measure_curves(
     scale = sampling.guidance_by(called.values())
     guidance = {name: scale[backbone] for name, backbone in called.items()}
     bank = NetworkBank(networks, guidance=guidance)
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
     parameters = {
         "n_images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
     work = WorkDir(work_folder, "switch_curves", parameters, inputs, CODE)

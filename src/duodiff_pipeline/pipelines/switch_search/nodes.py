@@ -25,7 +25,7 @@ from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, single
 from ...networks.transformer import TransformerBackbone
 from ...workdir import WorkDir
-from ..measuring import STARTS_BYTES, make_meter, sampling_device
+from ..measuring import STARTS_BYTES, make_meter, move_to_device
 from .plan_meter import PlanMeter
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def measure_exit_errors(
     backbone: StoredNetwork, ase: StoredNetwork, held_out: ImagePack, settings: LossGap, hardware: HardwareSettings
 ) -> pd.DataFrame:
     """What a backbone and its fine-tuned copy err on held-out images at every exit depth; see `exit_errors`."""
-    device = sampling_device(hardware, backbone, ase)
+    device = move_to_device(hardware, backbone, ase)
     x0 = from_uint8(held_out.images[: settings.images]).to(device)
     before, after = backbone.module, ase.module
     assert isinstance(before, TransformerBackbone)
@@ -85,14 +85,14 @@ def search_switch(
     candidates = _candidates(candidate_edges, loss_gap_switches, settings.edges_by)
     exits = [] if exit_candidates is None else _taken(exit_candidates, noise.schedule())
     space = _space(settings, noise, candidates, bank, {EXIT_SCHEDULE: exits, DECODERS: _decoders(bank, noise)})
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, hardware)
     parameters = {
         **settings.model_dump(mode="json", exclude=NOT_IN_KEY),
         "images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
         "candidates": [asdict(candidate) for candidate in candidates],
         "by_parts": {parts: [one.to_dict() for one in schedules] for parts, schedules in space.by_parts.items()},
     }

@@ -2,12 +2,14 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...config import Backbone, HardwareSettings, Noise, Training
+from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...errors import InputError
 from ...images.pack import ImagePack
@@ -113,10 +115,6 @@ def train_backbone(
     assert isinstance(network, TransformerBackbone)
     network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
 
-    def draw(averaged: nn.Module) -> Tensor:
-        assert isinstance(averaged, TransformerBackbone)
-        return sample_grid(averaged, schedule, train, seed, next(averaged.parameters()).device)
-
     optimisation = training.optimisation(backbone.steps)
     module = NoisePrediction(network, schedule, optimisation)
     taught: dict[str, Any] = {}
@@ -144,5 +142,10 @@ def train_backbone(
         seed,
         inputs={"teacher": teacher.sha256} if teacher else {},
         work_folder=work_folder,
-        draw=None if lowest else draw,  # what is trained for a stage draws nothing alone
+        draw=None if lowest else partial(_draw, schedule, train.shape_chw, seed),  # of a stage, it draws nothing alone
     )
+
+
+def _draw(schedule: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, averaged: nn.Module) -> Tensor:
+    assert isinstance(averaged, TransformerBackbone)
+    return sample_grid(averaged, schedule, shape_chw, seed, next(averaged.parameters()).device)
