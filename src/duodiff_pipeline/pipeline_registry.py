@@ -90,7 +90,8 @@ def _multistage(settings: Mapping[str, Any] | None) -> dict[str, Pipeline]:
     """The comparison of multistage networks, where the parameters ask for one."""
     if settings is None:
         return {"multistage_training": Pipeline([]), "multistage": Pipeline([])}
-    which = (list(settings["networks"]), settings["seeds"], len(settings["checkpoints"]))
+    searched = settings.get("search") is not None
+    which = (list(settings["networks"]), settings["seeds"], len(settings["checkpoints"]), searched)
     return {
         "multistage_training": multistage.create_training(*which),
         "multistage": multistage.create_pipeline(*which),

@@ -111,7 +111,7 @@ def test_decoders_are_searched_evaluated_and_priced(finished: Project) -> None:
     trials = pd.read_parquet(finished.data("08_reporting") / "trials.parquet")
     by_decoders = trials[trials["edges_by"] == "decoders"]
     served = {name.split("/")[0] for serves in by_decoders["serves"] for name in serves}
-    assert served <= {"multistage", "multistage_uniform"}
+    assert served <= {"multistage", "searched"}
     plans = json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
     (own,) = [plan for plan in plans if plan["role"] == "multistage"]
     assert len(own["serves"]) > 1
@@ -160,7 +160,7 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     names = sorted(run.info.run_name for run in children)
     trainings = [name for name in names if name.startswith("train ")]
     trained = ["ase", "deep", "early", "early_exits", "middle", "shallow"]
-    trained += ["multistage_0", "multistage_uniform_0", "unified_0"]
+    trained += ["multistage_0", "searched_0", "unified_0"]
     assert trainings == [f"train {name}" for name in sorted(trained)]
     trials = [name for name in names if name.startswith("trial ")]
     assert trials

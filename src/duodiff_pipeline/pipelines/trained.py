@@ -85,12 +85,14 @@ def train_and_keep(
     work_folder: Path,
     keep_at_steps: Sequence[int] = (),
     draw: Callable[[nn.Module], Tensor] | None = None,
+    until: int | None = None,
 ) -> tuple[list[StoredNetwork], dict[str, Any], dict[str, Any]]:
     """As `train_once`, on batches of one's own; the averaged network as it was at these steps, and the final one.
 
-    keep_at_steps: before the last.
+    keep_at_steps: before the last; until: one of them, at which the training stops. It returns the networks up to
+    there alone, and may go on later.
     """
-    from ..training.fit import Hardware, fit
+    from ..training.fit import Fitted, Hardware, fit
 
     steps = header.step
     of_some = {
@@ -116,8 +118,8 @@ def train_and_keep(
     with tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
 
-        def run() -> dict[str, Any]:
-            fitted = fit(
+        def train_on() -> Fitted:
+            return fit(
                 module,
                 batches,
                 Hardware(**hardware.model_dump(exclude={"threads"})),
@@ -127,10 +129,18 @@ def train_and_keep(
                 training.observe_every_steps,
                 draw,
                 {step: partial(_save, path, replace(header, step=step)) for step, path in kept.items()},
+                until,
             )
+
+        def run() -> dict[str, Any]:
+            fitted = train_on()
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
 
+        if until is not None:
+            if not kept[until].is_file():
+                train_on()
+            return [StoredNetwork.load(path) for step, path in kept.items() if step <= until], {}, {}
         made_before = work.remembers("result", finished)
         result = work.remember("result", run, finished)
         for step, loss in result["losses"] if made_before else []:

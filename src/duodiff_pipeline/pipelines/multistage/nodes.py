@@ -72,15 +72,19 @@ def report_stages(
     held_out: ImagePack,
     evaluation: Evaluation,
     noise: Noise,
+    edge_trials: pd.DataFrame | None = None,
 ) -> tuple[tuple[str, dict[str, str]], dict[str, Any], str]:
-    """The Markdown page with its figures, what the report shows of it, and what the command line does."""
+    """The Markdown page with its figures, what the report shows of it, and what the command line does.
+
+    edge_trials: of `search_edges`, where edges were searched.
+    """
     from ...reporting.figures_multistage import training_cost_figure
     from ...reporting.multistage import multistage_findings, multistage_section, render_multistage
 
     n_images = evaluation.images or len(held_out)
     measured = Floor(tuple(floor["fid"]["values"]), floor["fid"]["n_images"])
     same_n = measured if measured.n_images == n_images else None
-    section = multistage_section(blocks, edges, settings, noise.schedule(), n_images, same_n)
+    section = multistage_section(blocks, edges, settings, noise.schedule(), n_images, same_n, edge_trials)
     figures = {"training_cost": training_cost_figure(section)}
     page, findings = (render_multistage(section), figures), multistage_findings(section)
     return page, findings, "\n".join(section.sentences)

@@ -26,7 +26,7 @@ from ..trained import sample_grid, train_and_keep, training_labels
 def choose_edges(
     differences: DenoiserDifferences, settings: Multistage, train: ImagePack, noise: Noise
 ) -> dict[str, list[float]]:
-    """The edges of every network, noise to data.
+    """The edges of every network, noise to data, but of one whose edges are to be searched.
 
     Raises InputError where eta and alpha leave no three stages, or the draws belong to other images or noise.
     """
@@ -53,9 +53,10 @@ def choose_edges(
                     raise InputError(f"multistage.networks.{name}.edges: {found.message}: choose another eta or alpha")
                 return found.edges
             case edges:
+                assert isinstance(edges, tuple)  # one that is searched is left out
                 return edges
 
-    return {name: list(edges_of(name)) for name in settings.networks}
+    return {name: list(edges_of(name)) for name in settings.networks if name != settings.searched}
 
 
 def train_stages(
@@ -68,10 +69,12 @@ def train_stages(
     work_folder: Path,
     name: str,
     seed: int,
+    until: int | None = None,
 ) -> tuple[Any, ...]:
     """The averaged network at every checkpoint and at the end, its loss curve, and the seconds it took.
 
     The curve also says of each of these networks: its step, and the multiply-accumulates spent up to it.
+    until: the number of the checkpoint to stop at, for now; the network there is the last one returned then.
     """
     from ...training.batches import StageBatches
     from ...training.modules import StageNoisePrediction
@@ -125,6 +128,7 @@ def train_stages(
         work_folder=work_folder,
         keep_at_steps=kept,
         draw=partial(_draw, own_edges, schedule, train.shape_chw, seed),
+        until=None if until is None else kept[until],
     )
     gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
     curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
