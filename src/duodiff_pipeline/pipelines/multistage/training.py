@@ -131,11 +131,6 @@ def train_stages(
     return (*networks, curve, seconds)
 
 
-def stage_schedule(name: str, edges: Edges, noise: NoiseSchedule) -> StageSchedule:
-    """Every stage served by its own part of a network."""
-    return StageSchedule(edges, tuple(f"{name}/{stage}" for stage in range(len(edges) + 1)), noise)
-
-
 @cache
 def _stage_macs(config: UNetConfig) -> tuple[int, ...]:
     """Of one evaluation of one image by each stage."""
@@ -147,6 +142,7 @@ def _mean_macs(config: UNetConfig, shares: np.ndarray[Any, Any]) -> float:
     return float(np.dot(shares, _stage_macs(config)))
 
 
+<<<<<<< HEAD
 def _draw(
     edges: Edges, schedule: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, averaged: nn.Module
 ) -> Tensor:
@@ -155,3 +151,15 @@ def _draw(
     staged = stage_schedule("network", edges, schedule)
     denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
     return sample_grid(denoiser, schedule, shape_chw, seed, next(averaged.parameters()).device)
+=======
+def _drawer(edges: Edges, schedule: NoiseSchedule, train: ImagePack, seed: int) -> Any:
+    """Makes a grid of samples of averaged weights."""
+
+    def draw(averaged: nn.Module) -> Tensor:
+        assert isinstance(averaged, UNet)
+        staged = StageSchedule.of_parts("network", edges, schedule)
+        denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
+        return sample_grid(denoiser, schedule, train, seed, next(averaged.parameters()).device)
+
+    return draw
+>>>>>>> main
