@@ -21,6 +21,8 @@ import torch.multiprocessing
 
 from .errors import InputError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class _Failed:
@@ -52,6 +54,7 @@ class Workers:
     """
 
     def __init__(self, count: int, function: Callable[..., None], *arguments: Any) -> None:
+        logger.info("%d processes begin, with a device each", count)
         spawn = torch.multiprocessing.get_context("spawn")
         self._processes: list[Any] = []
         self._pipes: list[Connection[Any, Any]] = []
