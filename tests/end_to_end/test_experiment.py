@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from duodiff_pipeline.networks.files import StoredNetwork
+
 from .conftest import Project, copy_project, results
 
 
@@ -105,6 +107,17 @@ def test_exit_schedules_are_trained_searched_evaluated_and_reported(finished: Pr
         text = (finished.data("08_reporting") / page).read_text()
         assert "25 to 30 % less time at comparable FID" in text
         assert "ase demo ddpm 3" in text
+
+
+def test_edges_of_decoders_are_searched_by_trainings(finished: Project) -> None:
+    trials = pd.read_parquet(finished.data("07_model_output") / "edge_trials.parquet")
+    assert trials["goes_on"].any()
+    edges = json.loads((finished.data("07_model_output") / "multistage_edges.json").read_text())
+    last = trials[trials["checkpoint"] == trials["checkpoint"].max()]
+    assert edges["searched"] == last.loc[last["fid"].idxmin(), "edges"].tolist()
+    network = StoredNetwork.load(finished.data("06_models") / "searched_0.safetensors")
+    assert list(network.header.stage_edges) == edges["searched"]
+    assert "## Edges searched" in (finished.data("08_reporting") / "multistage.md").read_text()
 
 
 def test_decoders_are_searched_evaluated_and_priced(finished: Project) -> None:

@@ -121,10 +121,11 @@ def make_schedule_training(make_uvit, noise):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(training, folder="work", every=5, precision="32-true", observer=None, draw=None) -> Fitted:
+    def run(training, folder="work", every=5, precision="32-true", observer=None, draw=None, until=None) -> Fitted:
         batches = StepBatches(IMAGES, (0, 1000), 4, training.optimisation.steps, seed=3)
         hardware = Hardware("cpu", 1, precision)
-        return fit(training, batches, hardware, tmp_path / folder, every, observer or Observer(), 6, draw)
+        observer = observer or Observer()
+        return fit(training, batches, hardware, tmp_path / folder, every, observer, 6, draw, until=until)
 
     return run
 
@@ -168,6 +169,20 @@ def test_a_training_killed_twice_goes_on_twice(make_training, run):
             run(killed, every=3)
     assert run(last, every=3).first_step == 6
     assert_same_training(last, whole)
+
+
+@pytest.mark.parametrize("until", [5, 8])  # at a checkpoint, and between two
+def test_a_training_that_stops_on_its_way_goes_on_as_if_it_had_not(make_training, run, until):
+    whole, begun, again, ended = (make_training() for _ in range(4))
+    expected = run(whole, "whole")
+    run(begun, until=until)
+    assert len(begun.step_losses) == until
+    run(again, until=until)
+    assert again.step_losses == []
+    found = run(ended)
+    assert (found.first_step, found.losses) == (until, expected.losses)
+    assert ended.rates == whole.rates[until:]
+    assert_same_training(ended, whole)
 
 
 def test_a_finished_training_makes_no_step_again(make_training, run):

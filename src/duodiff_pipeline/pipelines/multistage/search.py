@@ -16,6 +16,7 @@ from ...analysis.denoiser_similarity import DenoiserDifferences
 from ...config import Evaluation, HardwareSettings, Multistage, Noise, Sampling, TimestepClustering, Training
 from ...diffusion.solvers import Solver
 from ...diffusion.stages import StageSchedule
+from ...errors import InputError
 from ...images.pack import ImagePack
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
@@ -47,6 +48,7 @@ def search_edges(
     """All edges, those that were searched included, and one row a candidate and checkpoint it was trained to.
 
     edges: of the other networks. Columns: proposed_by, edges, checkpoint, training_gmacs, fid, goes_on.
+    Raises InputError where no candidate lets every decoder serve.
     """
     name, schedule = settings.searched, noise.schedule()
     assert name is not None
@@ -54,6 +56,11 @@ def search_edges(
     solver = Solver(settings.solver, settings.sampling_steps[-1])
     proposed = _proposed(differences, clustering, len(settings.networks[name].decoder_widths), noise)
     candidates = spread(distinct(proposed, solver.grid(schedule)), settings.search.trainings)
+    if not candidates:
+        raise InputError(
+            f"multistage.search: no edges give each decoder of {name} one of the {solver.steps} timesteps of "
+            f"{solver.name}: more sampling_steps, or fewer decoders"
+        )
     meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
     parameters = {
         "n_images": meter.n_images,
