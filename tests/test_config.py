@@ -51,7 +51,7 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         (
             "switch_search.ntrials",
             5,
-            "switch_search.ntrials: unknown parameter; here stand backbones, budget_trials, budgets, edges_by, ",
+            "switch_search.ntrials: unknown parameter; here stand backbones, budget_trials, budgets, by_parts, ",
         ),
         (
             "switch_search.backbones",

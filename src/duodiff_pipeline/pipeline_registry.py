@@ -54,6 +54,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     shallow, deep = ends[0], ends[-1]
     exits_of = parameters["early_exit"]["backbone"]
     ase = None if parameters["ase"] is None else parameters["ase"]["backbone"]
+    decoders = _decoders(parameters["multistage"])
     pipelines = {
         "data_preparation": data_preparation.create_pipeline(),
         "metric_reference": metric_reference.create_pipeline(),
@@ -69,12 +70,20 @@ def register_pipelines() -> dict[str, Pipeline]:
             {name: stage for name, stage in stages.items() if name not in taken}, parameters["ase"]
         ),
         **_multistage(parameters["multistage"]),
-        "switch_search": switch_search.create_pipeline(serve, ase),
+        "switch_search": switch_search.create_pipeline(serve, ase, decoders),
         "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"], list(stages)),
-        "evaluation": evaluation.create_pipeline(list(backbones), ase is not None),
+        "evaluation": evaluation.create_pipeline(list(backbones), ase is not None, decoders),
         "reporting": reporting.create_pipeline(list(backbones), ase is not None, parameters["multistage"] is not None),
     }
     return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}
+
+
+def _decoders(settings: Mapping[str, Any] | None) -> dict[str, str]:
+    """Networks of several decoders, each by the namespace of its first training."""
+    if settings is None:
+        return {}
+    several = [name for name, network in settings["networks"].items() if len(network["decoder_widths"]) > 1]
+    return {name: f"{name}_{settings['seeds'][0]}" for name in several}
 
 
 def _multistage(settings: Mapping[str, Any] | None) -> dict[str, Pipeline]:

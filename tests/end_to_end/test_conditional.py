@@ -51,6 +51,19 @@ def test_records_say_the_guidance_of_every_stage_and_count_its_cost(conditional:
             assert found[0]["gmacs"] == pytest.approx(expected)
 
 
+def test_records_say_how_many_images_have_the_label_they_were_drawn_with(conditional: Project) -> None:
+    plans = json.loads((conditional.data("07_model_output") / "evaluated_plans.json").read_text())
+    records = json.loads((conditional.data("08_reporting") / "records.json").read_text())
+    found = {record["denoiser"]: record for record in records if record["name"] == "label_accuracy"}
+    assert list(found) == [plan["name"] for plan in plans]
+    blocks = pd.read_parquet(conditional.data("07_model_output") / "seed_blocks.parquet")
+    means = blocks.groupby("plan")["label_accuracy"].mean()
+    assert all(record["value"] == pytest.approx(means[name]) for name, record in found.items())
+    assert {record["expected"] for record in found.values()} == {0.1}
+    assert (blocks["label_accuracy"] * 32 % 1 == 0).all()  # of 32 images
+    assert "label asked for" in (conditional.data("08_reporting") / "report.html").read_text()
+
+
 def test_curves_count_the_cost_of_guidance_too(conditional: Project) -> None:
     curves = pd.read_parquet(conditional.data("08_reporting") / "switch_curves.parquet")
     alone = curves[curves["steps"] == 3].drop_duplicates("role").set_index("role")["gmacs"]

@@ -107,6 +107,23 @@ def test_exit_schedules_are_trained_searched_evaluated_and_reported(finished: Pr
         assert "ase demo ddpm 3" in text
 
 
+def test_decoders_are_searched_evaluated_and_priced(finished: Project) -> None:
+    trials = pd.read_parquet(finished.data("08_reporting") / "trials.parquet")
+    by_decoders = trials[trials["edges_by"] == "decoders"]
+    served = {name.split("/")[0] for serves in by_decoders["serves"] for name in serves}
+    assert served <= {"multistage", "multistage_uniform"}
+    plans = json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
+    (own,) = [plan for plan in plans if plan["role"] == "multistage"]
+    assert len(own["serves"]) > 1
+    curve = json.loads(
+        (finished.data("06_models") / f"{own['serves'][0].split('/')[0]}_0_training_curve.json").read_text()
+    )
+    assert own["training_gmacs"] == pytest.approx(curve["training_gmacs"])
+    assert {plan["name"] for plan in plans if plan["control_of"] == own["name"]}
+    price = (finished.data("08_reporting") / "answer.md").read_text().split("## Price")[1]
+    assert f"| {own['name']} |" in price
+
+
 def test_three_stages_are_searched_evaluated_and_reported(continued: Project) -> None:
     trials = pd.read_parquet(continued.data("08_reporting") / "trials.parquet")
     assert {1, 2, 3} <= set(trials["serves"].map(len))

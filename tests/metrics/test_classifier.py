@@ -25,6 +25,15 @@ def test_reads_held_out_digits(classifier, digits):
     assert accuracy(classifier, digits.held_out, digits.held_out_labels, batch_images=256) >= 0.97
 
 
+def test_the_share_that_is_named_as_asked_is_that_of_the_largest_logits():
+    classifier = new_classifier(ClassifierConfig(channels=1, image_size=8, classes=3, features=3))
+    with torch.no_grad():
+        classifier.head.weight.copy_(torch.eye(3))
+        classifier.head.bias.zero_()
+    features = np.array([[3, 1, 0], [0, 2, 1], [0, 1, 5], [4, 0, 0]], np.float32)
+    assert classifier.share_named(features, torch.tensor([0, 1, 2, 2])) == 0.75
+
+
 @pytest.mark.parametrize(("channels", "image_size", "features"), [(1, 8, 64), (1, 28, 48), (3, 32, 16), (1, 4, 8)])
 def test_fits_every_image_size(channels, image_size, features):
     config = ClassifierConfig(channels, image_size, classes=7, features=features, width=8)

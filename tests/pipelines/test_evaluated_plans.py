@@ -97,7 +97,7 @@ def test_adaptive_plans_leave_by_the_patience_of_the_variant(bank):
 def make_search() -> SwitchSearch:
     space = {"solvers": ("ddim",), "steps": (2,), "history": ("carried",), "backbones": BACKBONES}
     budgets = {"budgets": (), "budget_trials": 1, "rungs": ()}
-    where = {"stages": (1, 2, 3), "edges_by": ("switch",), "memory_mb": None, "storage": None}
+    where = {"stages": (1, 2, 3), "edges_by": ("switch",), "memory_mb": None, "storage": None, "by_parts": ()}
     return SwitchSearch(n_trials=1, images=None, seed=0, **space, **budgets, **where)
 
 

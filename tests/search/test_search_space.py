@@ -6,6 +6,7 @@ from optuna.trial import FixedTrial
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
+from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.search.space import Candidate, SearchSpace
 
@@ -234,20 +235,34 @@ EXITS = tuple(ExitSchedule(depths, NOISE).stages("ase") for depths in ((5, 3), (
     ("which", "runs"), [(0, "10 ase/3, 10 ase/5"), (1, "7 ase/3, 7 ase/4, 6 ase/5"), (2, "20 ase/5")]
 )
 def test_an_exit_schedule_is_one_more_choice_of_who_serves(which, runs):
-    own = space(exit_schedules=EXITS)
+    own = space(by_parts={"exit schedule": EXITS})
     proposal = own.suggest(fixed({"serves": "exit schedule", "exit schedule": which}))
     assert (proposal.plan.runs, proposal.edges_by) == (runs, "exit schedule")
-    assert offered({"serves": "a"}, exit_schedules=EXITS)["serves"] == [*ORDERS, "exit schedule"]
+    assert offered({"serves": "a"}, by_parts={"exit schedule": EXITS})["serves"] == [*ORDERS, "exit schedule"]
     assert own.suggest(fixed({"serves": "a"})).plan.runs == "20 a"
 
 
 def test_an_exit_schedule_has_a_history_too_and_an_anchor():
-    own = space(exit_schedules=EXITS, history=("carried", "dropped"))
+    own = space(by_parts={"exit schedule": EXITS}, history=("carried", "dropped"))
     *_, ddim, dpm = [own.suggest(FixedTrial(anchor)).plan for anchor in own.anchors()]
     assert (ddim.runs, dpm.runs) == ("7 ase/3, 7 ase/4, 6 ase/5",) * 2
     assert len(own.anchors()) == len(space().anchors()) + 2
     chosen = {"solver": "dpmsolver++", "serves": "exit schedule", "exit schedule": 0, "history": "dropped"}
     assert own.suggest(fixed(chosen)).plan.solver == Solver("dpmsolver++", 20, history="dropped")
+
+
+def test_decoders_of_multistage_networks_are_one_more_choice_beside_exit_schedules():
+    nets = tuple(StageSchedule.of_parts(name, edges, NOISE) for name, edges in (("u", (700, 300)), ("v", (500,))))
+    parts = {"exit schedule": EXITS, "decoders": nets}
+    own = space(by_parts=parts)
+    proposal = own.suggest(fixed({"serves": "decoders", "decoders": 0}))
+    assert (proposal.plan.runs, proposal.edges_by) == ("6 u/0, 8 u/1, 6 u/2", "decoders")
+    assert own.suggest(fixed({"serves": "decoders", "decoders": 1})).plan.runs == "10 v/0, 10 v/1"
+    assert offered({"serves": "a"}, by_parts=parts)["serves"] == [*ORDERS, "exit schedule", "decoders"]
+    assert own.may_sample("serves", "decoders")
+    assert not space().may_sample("serves", "a")
+    anchored = [own.suggest(FixedTrial(anchor)).plan.runs for anchor in own.anchors()]
+    assert anchored.count("10 v/0, 10 v/1") == 2  # with each solver's most steps
 
 
 DEPTH = {"a": 1, "b": 2, "c": 3, "d": 1}

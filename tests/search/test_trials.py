@@ -5,7 +5,7 @@ from optuna.trial import TrialState, create_trial
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.search.space import Candidate, SearchSpace
-from duodiff_pipeline.search.trials import best, best_exit_schedule, spread, trials_table
+from duodiff_pipeline.search.trials import best, best_by_parts, spread, trials_table
 
 SPACE = SearchSpace(
     ("ddim",),
@@ -165,7 +165,9 @@ def test_exit_schedules_are_chosen_for_themselves():
     exits = found["plan"].str.startswith("ase")
     found.loc[exits, "edges_by"] = "exit schedule"
     assert plans(spread(found, 9)) == ["k=1", "k=3", "k=5", "k=7", "k=9"]
-    assert plans(best_exit_schedule(found)) == ["ase dear"]
+    assert plans(best_by_parts(found)) == ["ase dear"]
     found.loc[found["plan"] == "ase cheap", "on_front"] = True
-    assert plans(best_exit_schedule(found)) == ["ase cheap"]
-    assert best_exit_schedule(found[~exits]) == []
+    assert plans(best_by_parts(found)) == ["ase cheap"]
+    assert best_by_parts(found[~exits]) == []
+    found.loc[found["plan"] == "ase dear", "edges_by"] = "decoders"
+    assert plans(best_by_parts(found)) == ["ase cheap", "ase dear"]

@@ -55,6 +55,10 @@ class SwitchSearch(Settings):
     edges_by: Annotated[tuple[EdgesBy, ...], Distinct] = Field(
         description="where edges may come from: switch, between any two evaluations; or a method that proposes them"
     )
+    by_parts: Annotated[tuple[Literal["exit schedule", "decoders"], ...], Distinct] = Field(
+        description="networks that may serve alone by their parts, where there are any: ASE by other exit schedules, "
+        "multistage networks by their decoders"
+    )
     memory_mb: float | None = Field(
         gt=0, description="most memory that the networks of a schedule may take, in MB; null: any"
     )

@@ -69,6 +69,11 @@ class StageSchedule:
         kept = [j for j in range(len(serves)) if bounds[j] > bounds[j + 1]]
         return cls(tuple(bounds[j] for j in kept[1:]), tuple(serves[j] for j in kept), noise)
 
+    @classmethod
+    def of_parts(cls, network: str, edges: Sequence[float], noise: NoiseSchedule) -> "StageSchedule":
+        """Every stage served by its own part of a network, "<network>/0" the first."""
+        return cls(tuple(edges), tuple(f"{network}/{stage}" for stage in range(len(edges) + 1)), noise)
+
     def stage(self, timestep: float) -> int:
         """The stage that serves an evaluation at `timestep`."""
         return sum(edge > timestep for edge in self.edges)

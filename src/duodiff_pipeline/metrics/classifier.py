@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..diffusion.random import keyed_generator, keyed_torch_generator
@@ -84,6 +86,12 @@ class FeatureClassifier(nn.Module):
         logits: Tensor = self.head(self(images_u8))
         return logits
 
+    @torch.inference_mode()
+    def share_named(self, features: NDArray[np.float32], labels: Tensor) -> float:
+        """Share (0..1) of images with features (N, D) whose largest logit is that of their label (N,)."""
+        logits = self.head(torch.from_numpy(features).to(self.head.weight.device)).cpu()
+        return float((logits.argmax(dim=1) == labels).double().mean())
+
     @property
     def name(self) -> str:
         c = self.config
@@ -145,8 +153,5 @@ def train_classifier(
 def accuracy(
     classifier: FeatureClassifier, images_u8: Tensor | QuarterTurns, labels: Tensor, batch_images: int
 ) -> float:
-    """Share (0..1) of uint8 images (N, C, H, W) whose largest logit is that of their label (N,)."""
-    features = torch.from_numpy(extract_features(classifier, images_u8, batch_images))
-    with torch.inference_mode():
-        correct = classifier.head(features).argmax(dim=1) == labels
-    return float(correct.double().mean())
+    """Share (0..1) of uint8 images (N, C, H, W) that it gives their label (N,)."""
+    return classifier.share_named(extract_features(classifier, images_u8, batch_images), labels)

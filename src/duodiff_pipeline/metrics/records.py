@@ -9,6 +9,8 @@ from ..diffusion.sampling import SamplingPrecision
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
+LABEL_ACCURACY = "label_accuracy"
+
 # What must agree before two values may be set side by side.
 _COMPARABLE = ("name", "extractor_sha256", "reference_sha256", "n_reference", "n_generated")
 
@@ -23,7 +25,8 @@ class MetricRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(
-        description="metric: fid, kid, fid_infinity, precision, recall, memorisation_features or memorisation_pixels"
+        description="metric: fid, kid, fid_infinity, precision, recall, memorisation_features, memorisation_pixels or, "
+        "of class-conditional networks, label_accuracy: the share that the classifier gives the label asked for"
     )
     value: FiniteFloat = Field(description="mean over the seed blocks, in the metric's unit")
     interval_low: FiniteFloat

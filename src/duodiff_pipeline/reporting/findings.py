@@ -18,6 +18,7 @@ ClaimVerdict = Literal["holds", "contradicted", "open"]
 Verdict = Literal["shallow all the way", "switch", "deep for less", "stay with deep"]
 
 VERDICTS: dict[str, Verdict] = {"shallow": "shallow all the way", "duodiff": "switch", "deep": "deep for less"}
+BY_PARTS = ("ase", "multistage")  # roles of one network that serves by its parts
 # Steps are whole, so the cost of a control matches its DuoDiff's only about so well.
 SAME_COST = 1.05
 
@@ -59,8 +60,8 @@ class Findings:
     """plans: all evaluated, the baseline first; floor, kid_floor, more_floors: of FID, of KID and of further metrics by
     name, as far as they were measured; pick: the recommended plan against
     the baseline; against_deep: every other plan against the baseline; cheaper: those of them that the pick is chosen
-    from, cheapest first; controls: of every DuoDiff and exit schedule, by its name; rivals: what undoes the pick
-    (`_rivals`).
+    from, cheapest first; controls: of every DuoDiff and of what serves by its parts, by its name; rivals: what undoes
+    the pick (`_rivals`).
     """
 
     plans: tuple[MeasuredPlan, ...]
@@ -86,6 +87,11 @@ class Findings:
     def exit_schedules(self) -> tuple[MeasuredPlan, ...]:
         """Those of ASE."""
         return tuple(plan for plan in self.plans if plan.role == "ase")
+
+    @property
+    def by_parts(self) -> tuple[MeasuredPlan, ...]:
+        """Exit schedules and multistage networks."""
+        return tuple(plan for plan in self.plans if plan.role in BY_PARTS)
 
     @property
     def adaptive(self) -> tuple[MeasuredPlan, ...]:
@@ -126,7 +132,7 @@ def weigh(
         pick=pick,
         against_deep=against_deep,
         cheaper=cheaper,
-        controls={plan.name: _controls(plan, plans) for plan in plans if plan.role in ("duodiff", "ase")},
+        controls={plan.name: _controls(plan, plans) for plan in plans if plan.role in ("duodiff", *BY_PARTS)},
         rivals=_rivals(pick.plan, against_deep),
         more_floors=more_floors or {},
     )
@@ -144,9 +150,9 @@ def standing(difference: Interval) -> Standing:
 
 
 def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Control, ...]:
-    """The controls of one DuoDiff or exit schedule, found by what they are: a plan that two share is evaluated once."""
+    """The controls of a DuoDiff or of what serves by its parts, found by what they are, for two may share a plan."""
     alone = [p for p in plans if len(p.serves) == 1 and p.exit_threshold is None and _family(p) == _family(duodiff)]
-    alone = [p for p in alone if p.role not in ("shallow", "ase")]  # the shallow one is at no cost but its own
+    alone = [p for p in alone if p.role not in ("shallow", *BY_PARTS)]  # the shallow one is at no cost but its own
     last, ks = duodiff.serves[-1], duodiff.solver.switches
     reversed_switches = tuple(ks[-1 - ks.index(k)] for k in reversed(duodiff.switches))
     found = []
@@ -154,7 +160,7 @@ def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Con
     for network in sorted(networks, key=lambda name: name != last):
         nearest = min((p for p in alone if p.serves[0] == network), key=lambda p: abs(p.gmacs - duodiff.gmacs))
         found.append((f"{network} with {counted(nearest.nfe, 'evaluation')}", nearest))
-    if duodiff.role == "ase":
+    if duodiff.role in BY_PARTS:
         other = [p for p in plans if p.role == "duodiff" and _family(p) == _family(duodiff)]
         found += [(f"DuoDiff, {p.runs}", p) for p in sorted(other, key=lambda p: abs(p.gmacs - duodiff.gmacs))[:1]]
     for plan in plans:

@@ -12,22 +12,22 @@ from pydantic import ValidationError
 from ..diffusion.solvers import Solver
 from ..errors import InputError
 from ..metrics.against_reference import MoreMetric
-from ..metrics.records import MetricRecord, require_comparable
+from ..metrics.records import LABEL_ACCURACY, MetricRecord, require_comparable
 from ..networks.files import BYTES_PER_PARAMETER
 
 MEMORISATION = ("memorisation_features", "memorisation_pixels")
 METRICS = ("fid", "kid", *MEMORISATION)
-MORE_METRICS: tuple[str, ...] = get_args(MoreMetric)  # where they were measured
+MORE_METRICS: tuple[str, ...] = (*get_args(MoreMetric), LABEL_ACCURACY)  # where they were measured
 
 
 @dataclass(frozen=True)
 class MeasuredPlan:
     """An evaluated plan with its metric records, seed blocks and measured time.
 
-    role: deep, shallow, duodiff, adadiff, ase or control; runs: who serves how many evaluations, noise to data;
-    switches: the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID in
-    every seed block, in the order of the records' seeds; exit_depth: blocks executed, mean over evaluations, images and
-    blocks; speed_up: against the baseline, median over blocks, low and high being the extremes; seconds_blocks: an
+    role: deep, shallow, duodiff, adadiff, ase, multistage or control; runs: who serves how many evaluations, noise to
+    data; switches: the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID
+    in every seed block, in the order of the records' seeds; exit_depth: blocks executed, mean over evaluations, images
+    and blocks; speed_up: against the baseline, median over blocks, low and high being the extremes; seconds_blocks: an
     image, in every seed block; note: what must be said of it.
     """
 

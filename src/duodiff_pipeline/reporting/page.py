@@ -19,7 +19,7 @@ from ..diffusion.noise import NoiseSchedule
 from ..diffusion.stages import StageSchedule
 from ..images.pixels import grid_hwc
 from ..metrics.intervals import Interval
-from ..metrics.records import MetricRecord
+from ..metrics.records import LABEL_ACCURACY, MetricRecord
 from .exit_schedules import CLAIM, claim, saving_rows, savings
 from .figures_noise import edges_figure, exit_errors_figure, exit_statistics_figure
 from .figures_results import ase_figure, batches_figure, cost_figure, seconds_figure, switch_figure, training_figure
@@ -46,7 +46,12 @@ from .wording import change_text, counted, listed, number, percent, record_text,
 
 GRID_COLUMNS = 5
 # columns of the metrics that are measured where they are asked for
-MORE = {"fid_infinity": "FID\N{INFINITY}", "precision": "precision", "recall": "recall"}
+MORE = {
+    "fid_infinity": "FID\N{INFINITY}",
+    "precision": "precision",
+    "recall": "recall",
+    LABEL_ACCURACY: "label asked for",
+}
 
 
 def draw_figures(findings: Findings, data: ReportData) -> dict[str, str]:

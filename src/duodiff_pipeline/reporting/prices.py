@@ -1,8 +1,9 @@
-"""What another network, or an exit schedule, costs in memory and training, and after how many images that pays."""
+"""What another network costs in memory and training, and after how many images that pays."""
 
 from collections.abc import Mapping
 
 from ..config import Ase
+from ..networks.backbone import network_of
 from .findings import Findings
 from .measured import MeasuredPlan
 from .wording import number, percent
@@ -11,11 +12,12 @@ from .wording import number, percent
 def price_rows(
     findings: Findings, ase: Ase | None, training_seconds: Mapping[str, float | None]
 ) -> list[dict[str, str]]:
-    """Every DuoDiff against its last network, and every exit schedule against its whole one, with as many steps.
+    """With as many steps: every DuoDiff against its last network, every exit schedule against its whole one, and every
+    multistage network against the deep one, in whose place it is trained.
 
     training_seconds: by network, None where it was not trained here. There is no row where the other was not evaluated.
     """
-    plans = (*findings.duodiffs, *findings.exit_schedules)
+    plans = (*findings.duodiffs, *findings.by_parts)
     rows = (_price_row(plan, findings, ase, training_seconds) for plan in plans)
     return [row for row in rows if row]
 
@@ -26,6 +28,8 @@ def _price_row(
     last, others = plan.serves[-1], set(plan.serves[:-1])
     if plan.role == "ase" and ase is not None:
         last, others = ase.backbone, {"ase"}
+    elif plan.role == "multistage":
+        last, others = findings.baseline.serves[-1], {network_of(plan.serves[0])}
     same = [
         p for p in findings.plans if p.serves == (last,) and p.solver == plan.solver.alone and p.exit_threshold is None
     ]
@@ -54,4 +58,6 @@ def _price_row(
 def _pays_after(spent: float | None, saved_an_image: float) -> str:
     if saved_an_image <= 0:
         return "never"
+    if spent is not None and spent <= 0:
+        return "at once"
     return "unknown" if spent is None else f"{spent / saved_an_image:,.0f}"

@@ -35,6 +35,7 @@ ROLES = {
     "duodiff": Role("DuoDiff", GREEN, "D"),
     "adadiff": Role("AdaDiff", PINK, "^"),
     "ase": Role("ASE", RED, "v"),
+    "multistage": Role("multistage", SKY, "P"),
     "control": Role("control", GREY, "X"),
 }
 MULTISTAGE = Role("DuoDiff, more than 2 stages", GREEN, "p")

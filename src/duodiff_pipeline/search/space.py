@@ -15,7 +15,9 @@ from ..networks.plans import SamplingPlan
 
 BY_SWITCH = "switch"  # the edges lie where the trial's own switches say
 ONE_STAGE = "one stage"  # there is no edge
-EXIT_SCHEDULE = "exit schedule"  # one network serves, by the parts that an exit schedule names
+# One network serves, by the parts that an exit schedule names, or by the decoders of its stages
+EXIT_SCHEDULE, DECODERS = "exit schedule", "decoders"
+BY_PARTS = (EXIT_SCHEDULE, DECODERS)
 SUGGESTED_BY = ("exit_statistics", "loss_gap", "papers")  # methods that tell where to begin
 
 
@@ -36,7 +38,7 @@ class Candidate:
 class Proposal:
     """What a trial comes to: stages that serve no evaluation are left out of its plan.
 
-    edges_by: where its edges come from, "switch", the method of a candidate, "exit schedule", or "one stage".
+    edges_by: where its edges come from, "switch", the method of a candidate, one of `BY_PARTS`, or "one stage".
     """
 
     plan: SamplingPlan
@@ -51,8 +53,8 @@ class SearchSpace:
     history: of multistep solvers, where there is an edge to carry it over; lowest: of those that learnt only the noisy
     end of the timesteps, the first timestep of it. They serve first, and no further, before others that learnt all.
     stages: numbers of stages, none given for any; by_switch: whether edges may lie between any two evaluations; fits:
-    whether networks fit into memory together; exit_schedules: those of ASE that a trial may choose instead, cheapest
-    first.
+    whether networks fit into memory together; by_parts: by one of `BY_PARTS`, the schedules of networks that serve by
+    their parts, which a trial may choose instead, cheapest first.
 
     One network throughout and single switches are few enough to `walk` through; the rest is sampled, and `may_sample`
     tells the two apart.
@@ -68,22 +70,22 @@ class SearchSpace:
     stages: Sequence[int] = ()
     by_switch: bool = True
     fits: Callable[[Sequence[str]], bool] = lambda serves: True
-    exit_schedules: Sequence[StageSchedule] = ()
+    by_parts: Mapping[str, Sequence[StageSchedule]] = field(default_factory=dict)
 
     def suggest(self, trial: Trial) -> Proposal:
         """Solver, steps, who serves, and between several the history and the edges, by switches or by a clustering."""
         name = trial.suggest_categorical("solver", list(self.solvers))
         solver = Solver(cast(SolverName, name), trial.suggest_categorical("steps", list(self.steps)))
         orders = {_shown(order): order for order in self.orders}
-        served_by = trial.suggest_categorical("serves", [*orders, *([EXIT_SCHEDULE] if self.exit_schedules else [])])
-        several = served_by == EXIT_SCHEDULE or len(orders[served_by]) > 1
+        served_by = trial.suggest_categorical("serves", [*orders, *self.by_parts])
+        several = served_by in self.by_parts or len(orders[served_by]) > 1
         if several and solver.has_history:
             choose = len(self.history) > 1
             history = trial.suggest_categorical("history", list(self.history)) if choose else self.history[0]
             solver = replace(solver, history=cast(History, history))
-        if served_by == EXIT_SCHEDULE:
-            which = trial.suggest_int(EXIT_SCHEDULE, 0, len(self.exit_schedules) - 1)
-            edges_by, schedule = EXIT_SCHEDULE, self.exit_schedules[which].serving(solver.grid(self.noise))
+        if served_by in self.by_parts:
+            which = trial.suggest_int(served_by, 0, len(self.by_parts[served_by]) - 1)
+            edges_by, schedule = served_by, self.by_parts[served_by][which].serving(solver.grid(self.noise))
         else:
             edges_by, schedule = self._suggest_schedule(trial, orders[served_by], solver)
         return Proposal(SamplingPlan(f"trial {trial.number}", solver, schedule), edges_by)
@@ -94,7 +96,7 @@ class SearchSpace:
 
     def may_sample(self, parameter: str, value: Any) -> bool:
         """Whether a sampler may choose this value: none of what `walk` goes through."""
-        if parameter == "serves" and value != EXIT_SCHEDULE:
+        if parameter == "serves" and value not in self.by_parts:
             order = tuple(str(value).split(", "))
             return len(order) > 2 or (len(order) == 2 and bool(self._methods(order)))
         return value != BY_SWITCH or not parameter.startswith("edges of 2 stages")
@@ -102,7 +104,7 @@ class SearchSpace:
     @property
     def samples(self) -> bool:
         """Whether there is more than `walk` goes through."""
-        return bool(self.exit_schedules) or any(self.may_sample("serves", _shown(order)) for order in self.orders)
+        return bool(self.by_parts) or any(self.may_sample("serves", _shown(order)) for order in self.orders)
 
     def walk(self, cost: Callable[[SamplingPlan], float], at_most: float = float("inf")) -> list[dict[str, Any]]:
         """Parameters of every network alone and every single switch that cost no more than `at_most`, coarse to fine.
@@ -123,8 +125,8 @@ class SearchSpace:
 
         Each alone at every solver and number of steps: without that a schedule could pass for part of the front that
         some network alone beats. What exit statistics, the loss gap and the papers suggest with the first solver's most
-        steps; with each solver's, all networks in equal parts and the exit schedule of middle cost: the sampler's start
-        with schedules.
+        steps; with each solver's, all networks in equal parts, and of what serves by parts that of middle cost: the
+        sampler's start with schedules.
         """
         most = max(self.steps)
         wanted = [
@@ -146,11 +148,11 @@ class SearchSpace:
             parts = {f"share of stage {j}": 1 / (stages + 1 - j) for j in range(1, stages)}
             by = {f"edges of {stages} stages by": BY_SWITCH}
             wanted += [self._parameters(solver, most, self._everywhere) | by | parts for solver in self.solvers]
-        if self.exit_schedules:
-            middle = {"serves": EXIT_SCHEDULE, EXIT_SCHEDULE: len(self.exit_schedules) // 2}
-            several = [EXIT_SCHEDULE] * 2  # parts serve in turn, whatever their number
+        for kind, schedules in self.by_parts.items():
+            middle = {"serves": kind, kind: len(schedules) // 2}
+            several = [kind] * 2  # parts serve in turn, whatever their number
             wanted += [self._parameters(solver, most, several) | middle for solver in self.solvers]
-        orders = {EXIT_SCHEDULE, *map(_shown, self.orders)}
+        orders = {*self.by_parts, *map(_shown, self.orders)}
         return self.distinct(one for one in wanted if one["serves"] in orders)
 
     def distinct(self, wanted: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from ..networks.plans import SamplingPlan
-from .space import EXIT_SCHEDULE, SearchSpace
+from .space import BY_PARTS, SearchSpace
 from .study import on_front
 
 
@@ -63,12 +63,12 @@ def spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:
 
     Where the front has none, the one of the lowest FID; where there is none at all, nothing.
     """
-    return _spread(trials[trials["edges_by"] != EXIT_SCHEDULE], count)
+    return _spread(trials[~trials["edges_by"].isin(BY_PARTS)], count)
 
 
-def best_exit_schedule(trials: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """The trial of the lowest FID in which several exit depths of one network serve, on the front if any is."""
-    return _spread(trials[trials["edges_by"] == EXIT_SCHEDULE], 1)
+def best_by_parts(trials: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Of exit schedules, and of decoders, the trial of the lowest FID with several stages, on the front if any is."""
+    return [row for parts in BY_PARTS for row in _spread(trials[trials["edges_by"] == parts], 1)]
 
 
 def _spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:

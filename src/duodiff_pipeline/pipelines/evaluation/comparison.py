@@ -1,4 +1,4 @@
-"""What is evaluated: networks alone, the chosen schedules, AdaDiff, ASE, and the controls at the schedules' cost."""
+"""What is evaluated: networks alone, chosen schedules, AdaDiff, what serves by its parts, controls at equal cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.solvers import History, Solver, SolverName
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
-from ...networks.backbone import network_of
+from ...networks.backbone import network_of, part_of
 from ...networks.controls import plan_name, reversed_order, throughout
 from ...networks.exit_schedule import ExitSchedule
 from ...networks.plans import NetworkBank, SamplingPlan, single
 
-Role = Literal["deep", "shallow", "duodiff", "adadiff", "ase", "control"]
+Role = Literal["deep", "shallow", "duodiff", "adadiff", "ase", "multistage", "control"]
 ASE = "ase"
 
 
@@ -50,8 +50,9 @@ def evaluated_plans(
         EvaluatedPlan(single(plan_name("shallow", base), first, base, noise), "shallow"),
     ]
     by_ase = [choice for choice in _checked(chosen) if ase and ASE in map(network_of, choice["serves"])]
+    by_decoders = [choice for choice in chosen if choice not in by_ase and part_of(choice["serves"][0]) is not None]
     for choice in chosen:
-        if choice in by_ase:
+        if choice in (*by_ase, *by_decoders):
             continue
         solver = Solver.from_dict(choice)
         schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
@@ -79,7 +80,11 @@ def evaluated_plans(
             searched = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
             exits.append(("searched", Solver.from_dict(choice), searched))
         for label, solver, schedule in exits:
-            plans += _ase_plans(f"{ASE} {label}", solver, schedule, ase.backbone, last, settings, bank)
+            plans += _by_parts("ase", f"{ASE} {label}", solver, schedule, ase.backbone, last, settings, bank)
+    for choice in by_decoders:
+        name = network_of(choice["serves"][0])
+        schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
+        plans += _by_parts("multistage", name, Solver.from_dict(choice), schedule, last, last, settings, bank)
     once: dict[tuple[Any, ...], EvaluatedPlan] = {}
     for evaluated in plans:
         plan = evaluated.plan
@@ -87,8 +92,9 @@ def evaluated_plans(
     return list(once.values())
 
 
-def _ase_plans(
-    role: str,
+def _by_parts(
+    role: Role,
+    called: str,
     solver: Solver,
     schedule: StageSchedule,
     backbone: str,
@@ -96,9 +102,9 @@ def _ase_plans(
     settings: Evaluation,
     bank: NetworkBank,
 ) -> list[EvaluatedPlan]:
-    """The backbone with the same solver and steps, the exit schedule, and what costs as much as it."""
+    """The backbone with the same solver and steps, what serves by its parts, and what costs as much as it."""
     plan = SamplingPlan("", solver, schedule.serving(solver.grid(schedule.noise)))
-    plan = replace(plan, name=plan_name(role, plan.solver))
+    plan = replace(plan, name=plan_name(called, plan.solver))
     alone = plan_name("deep" if backbone == last else f"control {backbone}", solver.alone)
     whole = single(alone, backbone, solver, schedule.noise)
     controls = [throughout("fewer steps", backbone, plan, bank)]
@@ -106,7 +112,7 @@ def _ase_plans(
         controls.append(throughout("middle", settings.middle, plan, bank))
     return [
         EvaluatedPlan(whole, "deep") if backbone == last else EvaluatedPlan(whole, "control", plan.name),
-        EvaluatedPlan(plan, "ase"),
+        EvaluatedPlan(plan, role),
         *(EvaluatedPlan(control, "control", plan.name) for control in controls),
     ]
 

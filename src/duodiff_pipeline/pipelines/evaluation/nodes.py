@@ -17,8 +17,11 @@ from ...diffusion.random import image_noise
 from ...diffusion.sampling import evaluated_in, image_labels, sample
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.pack import ImagePack
+from ...metrics.classifier import FeatureClassifier
 from ...metrics.extractor import FeatureExtractor
+from ...metrics.measure import Measured
 from ...metrics.real_images import RealImages
+from ...metrics.records import LABEL_ACCURACY
 from ...metrics.reference import ReferenceStatistics
 from ...metrics.seconds import share_outside_matrix_products, time_in_turns
 from ...networks.backbone import network_of
@@ -103,6 +106,7 @@ def measure_plans(
     inputs = {"reference": reference.sha256, "train": train.sha256, "held_out": held_out.sha256}
     work = WorkDir(work_folder, "evaluation", parameters, inputs, CODE)
     real = RealImages(extractor, reference, train.images, held_out.images)
+    asked = image_labels(range(meter.n_images), bank.classes)
     plans = [SamplingPlan.from_dict(described) for described in evaluated]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     keys = {plan.name: _key(plan, networks) for plan in plans}
@@ -128,6 +132,7 @@ def measure_plans(
                 return {
                     "fid": measured.fid,
                     **real.judge(measured, settings.more_metrics),
+                    **_named_as_asked(extractor, measured, asked),
                     "gmacs": measured.trace.gmacs_per_image,
                     "exit_depth": float(measured.trace.exit_depth.mean()),
                     "seconds": measured.seconds_per_image,
@@ -227,6 +232,13 @@ def summarise_timings(
     by_network = _by_name(training, "seconds_")
     trained = {name: value["seconds"] for name, value in by_network.items()}
     return {"sampling": sampling, "by_batch": by_batch, "training_seconds": trained}
+
+
+def _named_as_asked(extractor: FeatureExtractor, measured: Measured, asked: Tensor | None) -> dict[str, float]:
+    """Share of the images that the classifier gives the label they were drawn with, where there is either."""
+    if asked is None or not isinstance(extractor, FeatureClassifier) or extractor.config.learns != "classes":
+        return {}
+    return {LABEL_ACCURACY: extractor.share_named(measured.features, asked)}
 
 
 def _by_name(stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:

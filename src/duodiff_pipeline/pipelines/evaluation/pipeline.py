@@ -1,15 +1,20 @@
+from collections.abc import Mapping, Sequence
+
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import measure_plans, plan_evaluation, summarise_timings, time_batches
 from .records import make_records
 
 
-def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
-    """Chosen schedules and all networks, ASE's where there is one, to records, blocks, timings and sample grids."""
-    names = (*backbones, "early_exits", *(["ase"] if ase else []))
-    networks = {f"network_{name}": f"{name}.network" for name in names}
-    curves = {f"curve_{name}": f"{name}.training_curve" for name in names}
-    seconds = {f"seconds_{name}": f"{name}.training_seconds" for name in names}
+def create_pipeline(backbones: Sequence[str], ase: bool = False, decoders: Mapping[str, str] | None = None) -> Pipeline:
+    """Chosen schedules and all networks, ASE's where there is one, to records, blocks, timings and sample grids.
+
+    decoders: multistage networks, namespaces by name.
+    """
+    trained = {name: name for name in (*backbones, "early_exits", *(["ase"] if ase else []))} | dict(decoders or {})
+    networks = {f"network_{name}": f"{namespace}.network" for name, namespace in trained.items()}
+    curves = {f"curve_{name}": f"{namespace}.training_curve" for name, namespace in trained.items()}
+    seconds = {f"seconds_{name}": f"{namespace}.training_seconds" for name, namespace in trained.items()}
     settings = {"settings": "params:evaluation", "early_exit": "params:early_exit", "noise": "params:noise"}
     settings |= {"sampling": "params:sampling"}
     against = {"extractor": "extractor", "reference": "reference"}

@@ -13,10 +13,10 @@ from ...metrics.extractor import FeatureExtractor
 from ...metrics.fid_infinity import infinity_warnings
 from ...metrics.intervals import Interval, block_interval
 from ...metrics.memorisation import Nearness, memorisation_interval, share_by_chance
-from ...metrics.records import MetricRecord, few_images_warnings
+from ...metrics.records import LABEL_ACCURACY, MetricRecord, few_images_warnings
 from ...metrics.reference import ReferenceStatistics
 
-SHARES = ("precision", "recall")
+SHARES = ("precision", "recall", LABEL_ACCURACY)
 
 
 def make_records(
@@ -65,6 +65,8 @@ def make_records(
         "memorisation_features": {**by_features, **against_both},
         "memorisation_pixels": {"extractor": "pixels", "extractor_sha256": None, **against_both},
     }
+    if LABEL_ACCURACY in blocks:  # by chance an image has one label of all
+        measured_by[LABEL_ACCURACY] = {**against_images, "expected": 1 / held_out.classes}
     records = []
     for described, (metric, how) in product(evaluated, measured_by.items()):
         solver = Solver.from_dict(described)

@@ -10,6 +10,7 @@ import pandas as pd
 from ...config import Evaluation, HardwareSettings, Multistage, Noise, Sampling
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.solvers import Solver
+from ...diffusion.stages import StageSchedule
 from ...files import sha256_of_json
 from ...images.pack import ImagePack
 from ...metrics.extractor import FeatureExtractor
@@ -19,7 +20,6 @@ from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
 from ..measuring import make_meter, move_to_device
 from ..progress import Progress
-from .training import stage_schedule
 
 CODE = ["diffusion", "metrics", "networks", "pipelines/multistage/nodes.py"]
 
@@ -93,7 +93,7 @@ def _plans(
     names = list(settings.networks)
 
     def plan_of(name: str, steps: int) -> SamplingPlan:
-        return SamplingPlan(name, Solver(settings.solver, steps), stage_schedule(name, tuple(edges[name]), noise))
+        return SamplingPlan(name, Solver(settings.solver, steps), StageSchedule.of_parts(name, edges[name], noise))
 
     def gmacs(name: str, steps: int) -> float:
         bank = NetworkBank({name: stored[f"network_{name}_{settings.seeds[0]}_{len(settings.checkpoints)}"]})

@@ -131,11 +131,6 @@ def train_stages(
     return (*networks, curve, seconds)
 
 
-def stage_schedule(name: str, edges: Edges, noise: NoiseSchedule) -> StageSchedule:
-    """Every stage served by its own part of a network."""
-    return StageSchedule(edges, tuple(f"{name}/{stage}" for stage in range(len(edges) + 1)), noise)
-
-
 @cache
 def _stage_macs(config: UNetConfig) -> tuple[int, ...]:
     """Of one evaluation of one image by each stage."""
@@ -152,6 +147,6 @@ def _draw(
 ) -> Tensor:
     """A grid of samples of averaged weights."""
     assert isinstance(averaged, UNet)
-    staged = stage_schedule("network", edges, schedule)
+    staged = StageSchedule.of_parts("network", edges, schedule)
     denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
     return sample_grid(denoiser, schedule, shape_chw, seed, next(averaged.parameters()).device)

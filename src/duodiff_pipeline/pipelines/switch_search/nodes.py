@@ -19,6 +19,7 @@ from ...images.pack import ImagePack
 from ...images.pixels import from_uint8
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
+from ...networks.backbone import network_of
 from ...networks.exit_schedule import ExitSchedule
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, single
@@ -71,10 +72,11 @@ def search_switch(
 ) -> pd.DataFrame:
     """All trials of all studies, with the front marked. Any number of processes may do this at once, for one search.
 
-    exit_candidates: of `propose_exit_schedules`; stored: `network_<name>` of the backbones that are searched over, and
-    that of ASE where there are candidates.
+    exit_candidates: of `propose_exit_schedules`; stored: `network_<name>` of the backbones that are searched over, of
+    ASE where there are candidates, and of multistage networks.
     """
     from ...search.phases import Measure, search
+    from ...search.space import DECODERS, EXIT_SCHEDULE
     from ...search.storage import open_storage
     from ...search.trials import trials_table
 
@@ -82,7 +84,7 @@ def search_switch(
     bank = NetworkBank(networks, guidance=sampling.guidance_by(networks))
     candidates = _candidates(candidate_edges, loss_gap_switches, settings.edges_by)
     exits = [] if exit_candidates is None else _taken(exit_candidates, noise.schedule())
-    space = _space(settings, noise, candidates, bank, exits)
+    space = _space(settings, noise, candidates, bank, {EXIT_SCHEDULE: exits, DECODERS: _decoders(bank, noise)})
     move_to_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, hardware)
     parameters = {
@@ -92,7 +94,7 @@ def search_switch(
         "sampling": sampling.model_dump(),
         "hardware": hardware.of_sampling,
         "candidates": [asdict(candidate) for candidate in candidates],
-        "exit_schedules": [exit_schedule.to_dict() for exit_schedule in exits],
+        "by_parts": {parts: [one.to_dict() for one in schedules] for parts, schedules in space.by_parts.items()},
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
     work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE, shared=True)
@@ -125,6 +127,16 @@ def _taken(exit_candidates: pd.DataFrame, noise: NoiseSchedule) -> list[StageSch
     return [ExitSchedule(tuple(map(int, each)), noise).stages(ASE) for each in depths]
 
 
+def _decoders(bank: NetworkBank, noise: Noise) -> list[StageSchedule]:
+    """Of every multistage network, cheapest first."""
+    found = [
+        StageSchedule.of_parts(name, stored.header.stage_edges, noise.schedule())
+        for name, stored in bank.backbones.items()
+        if stored.header.stage_edges
+    ]
+    return sorted(found, key=lambda schedule: sum(map(bank.macs, schedule.serves)))
+
+
 def _candidates(
     found: Sequence[Mapping[str, Any]], loss_gaps: Sequence[Mapping[str, Any]], edges_by: Sequence[str]
 ) -> "list[Candidate]":
@@ -144,7 +156,7 @@ def _space(
     noise: Noise,
     candidates: "Sequence[Candidate]",
     bank: NetworkBank,
-    exits: Sequence[StageSchedule],
+    by_parts: Mapping[str, Sequence[StageSchedule]],
 ) -> "SearchSpace":
     """Raises InputError where no schedule is left in it."""
     from ...search.space import BY_SWITCH, SearchSpace
@@ -165,7 +177,12 @@ def _space(
         settings.stages,
         BY_SWITCH in settings.edges_by,
         fits,
-        exits if exits and fits([ASE]) else (),
+        {
+            parts: fitting
+            for parts, schedules in by_parts.items()
+            if parts in settings.by_parts
+            and (fitting := [one for one in schedules if fits([network_of(one.serves[0])])])
+        },
     )
     if not space.orders:
         least = min(bank.resident_mb([name]) for name in settings.backbones)
@@ -177,11 +194,11 @@ def _space(
 
 
 def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:
-    """Trials to evaluate: up to `count` of the front with two networks or more, and the best exit schedule, if any.
+    """Trials to evaluate: up to `count` of the front with two networks or more, and the best that serve by parts.
 
     Those of the front are spread from the lowest FID to the lowest cost.
     """
-    from ...search.trials import best_exit_schedule, spread
+    from ...search.trials import best_by_parts, spread
 
     return [
         {
@@ -196,5 +213,5 @@ def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:
             "gmacs": float(row["gmacs"]),
             "on_front": bool(row["on_front"]),
         }
-        for row in [*spread(trials, count), *best_exit_schedule(trials)]
+        for row in [*spread(trials, count), *best_by_parts(trials)]
     ]
