@@ -159,8 +159,10 @@ def _work(
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    logging.getLogger().addHandler(_SaidHandler(said))  # type: ignore[arg-type]
-    logging.getLogger().setLevel(logging.WARNING if rank else logging.INFO)
+    handler = _SaidHandler(said)  # type: ignore[arg-type]
+    handler.setLevel(logging.WARNING if rank else logging.INFO)
+    logging.getLogger().handlers = [handler]  # for those of the command, which a new interpreter imports, too
+    logging.getLogger().setLevel(logging.INFO)
     try:
         function(rank, said, *arguments)
     except Exception as error:

@@ -32,7 +32,7 @@ def run_on_two(project: Project, *what: str) -> str:
 def test_two_devices_draw_the_images_of_one(finished: Project, continued: Project) -> None:
     forget(continued, "switch_search", "switch_curves", "evaluation")
     log = run_on_two(continued, "--pipelines", "switch_search,switch_curves,evaluation,reporting")
-    assert log.count(BEGIN) == 3
+    assert log.count(BEGIN) == 2  # trials draw less than two micro-batches at once here
     assert results(continued) == results(finished)
 
 

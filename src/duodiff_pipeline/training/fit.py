@@ -56,8 +56,8 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Fitted:
-    """losses: (step, mean loss since the last entry); seconds: of all processes that took part, checkpoints and logging
-    included; first_step: where this process began.
+    """losses: (step, mean loss since the last entry); seconds: by the clock, of this run and those that it went on
+    from, checkpoints and logging included; first_step: where this run began.
     """
 
     losses: list[tuple[int, float]]
