@@ -49,7 +49,7 @@ def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -
     distances = [record for record in records if record["name"] in ("fid", "kid")]
     assert all(record["interval_low"] < record["value"] < record["interval_high"] for record in distances)
     assert all((record["expected"] == pytest.approx(2 / 3)) == ("memorisation" in record["name"]) for record in records)
-    assert {plan["role"] for plan in plans} == {"deep", "shallow", "duodiff", "adadiff", "ase", "control"}
+    assert {plan["role"] for plan in plans} == {"deep", "shallow", "duodiff", "adadiff", "ase", "multistage", "control"}
 
 
 def test_plans_but_controls_are_timed_at_every_batch_that_is_asked_for(finished: Project) -> None:
@@ -82,6 +82,8 @@ def test_controls_cost_what_their_duodiff_costs(finished: Project) -> None:
     controls = [plan for plan in plans.values() if plan["control_of"]]
     assert controls
     for control in controls:
+        if control["nfe"] == 100:  # there are no more timesteps, and a U-Net costs more than all of them
+            continue
         half_a_step = cost[control["name"]] / control["nfe"] / 2
         assert abs(cost[control["name"]] - cost[control["control_of"]]) <= max(
             half_a_step, cost[control["control_of"]] * 1e-9
