@@ -16,6 +16,7 @@ import pytest
 from optuna.samplers import NSGAIISampler
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.diffusion.sharding import Sampler
 from duodiff_pipeline.diffusion.starts import SharedStarts
 from duodiff_pipeline.metrics.classifier import FeatureClassifier
 from duodiff_pipeline.metrics.measure import Meter
@@ -75,7 +76,7 @@ def bank() -> NetworkBank:
 def meter() -> Meter:
     extractor = FeatureClassifier.load(DATA / "06_models" / "fashion_mnist" / "extractor.safetensors")
     reference = ReferenceStatistics.load(DATA / "04_feature" / "fashion_mnist" / "reference.safetensors")
-    return Meter(extractor, reference, NOISE, (1, 28, 28), IMAGES, 50, "cpu")
+    return Meter(extractor, reference, NOISE, (1, 28, 28), IMAGES, Sampler("cpu", 50))
 
 
 def plans_of(space):

@@ -278,7 +278,7 @@ def _trial_row(row: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
 
 
 def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
-    """Real held-out images, then the same seeds and images of every plan."""
+    """Real held-out images, then the same seeds and images of every plan but the rest of the front."""
     count = max((len(images) for images in data.sample_grids.values()), default=0)
     real = {
         "name": "real, held out",
@@ -287,7 +287,7 @@ def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
         "gmacs": "",
         "colour": "#1f2933",
     }
-    shown = [plan for plan in findings.plans if plan.name in data.sample_grids]
+    shown = [plan for plan in findings.plans if plan.name in data.sample_grids and plan.role != "front"]
     return [real] + [
         {
             "name": plan.name,

@@ -44,6 +44,7 @@ CODE = [
 ]
 EXITS = "early_exits"
 GRID = "sample grid"
+UNTIMED = ("control", "front")
 TIMED_RUNS, TIMED_EVALUATIONS = 5, 15
 
 
@@ -157,13 +158,14 @@ def time_batches(
     work_folder: Path,
     **stored: StoredNetwork,
 ) -> list[dict[str, Any]]:
-    """For every batch of `timed_batches`: its images; the seconds that every plan but the controls takes to draw it; of
+    """For every batch of `timed_batches`: its images; the seconds that every plan but controls and the rest of the front
+    takes to draw it; of
     one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
     """
     networks = _by_name(stored, "network_")
     bank = _bank(networks, early_exit, sampling)
     device, schedule, shape_chw = move_to_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
-    plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] != "control"]
+    plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] not in UNTIMED]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     alone = {role: next(one["name"] for one in evaluated if one["role"] == role) for role in ("deep", "shallow")}
 

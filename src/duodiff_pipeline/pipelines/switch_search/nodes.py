@@ -1,6 +1,6 @@
 """The search over who serves, switches, edges, solver and steps. Nothing is trained in a trial."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,24 +194,29 @@ def _space(
 
 
 def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:
-    """Trials to evaluate: up to `count` of the front with two networks or more, and the best that serve by parts.
+    """Trials to evaluate: the whole front, and the best that serve by parts.
 
-    Those of the front are spread from the lowest FID to the lowest cost.
+    Up to `count` of several networks, spread from the lowest FID to the lowest cost, get controls, and so does what
+    serves by parts; where the front has no several networks, the best of them.
     """
-    from ...search.trials import best_by_parts, spread
+    from ...search.trials import best_by_parts, rest_of_front, spread
 
-    return [
-        {
-            "trial": int(row["trial"]),
-            "edges_by": row["edges_by"],
-            "solver": row["solver"],
-            "steps": int(row["steps"]),
-            "history": row["history"],
-            "edges": [float(edge) for edge in row["edges"]],
-            "serves": list(row["serves"]),
-            "fid": float(row["fid"]),
-            "gmacs": float(row["gmacs"]),
-            "on_front": bool(row["on_front"]),
-        }
-        for row in [*spread(trials, count), *best_by_parts(trials)]
-    ]
+    chosen = [*spread(trials, count), *best_by_parts(trials)]
+    rest = rest_of_front(trials, chosen)
+    return [_choice(row, controls=True) for row in chosen] + [_choice(row, controls=False) for row in rest]
+
+
+def _choice(row: Mapping[Hashable, Any], controls: bool) -> dict[str, Any]:
+    return {
+        "trial": int(row["trial"]),
+        "edges_by": row["edges_by"],
+        "solver": row["solver"],
+        "steps": int(row["steps"]),
+        "history": row["history"],
+        "edges": [float(edge) for edge in row["edges"]],
+        "serves": list(row["serves"]),
+        "fid": float(row["fid"]),
+        "gmacs": float(row["gmacs"]),
+        "on_front": bool(row["on_front"]),
+        "controls": controls,
+    }
