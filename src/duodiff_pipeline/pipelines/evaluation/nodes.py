@@ -158,9 +158,8 @@ def time_batches(
     work_folder: Path,
     **stored: StoredNetwork,
 ) -> list[dict[str, Any]]:
-    """For every batch of `timed_batches`: its images; the seconds that every plan but controls and the rest of the front
-    takes to draw it; of
-    one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
+    """For every batch of `timed_batches`: its images; the seconds that every plan but those of `UNTIMED` roles takes to
+    draw it; of one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
     """
     networks = _by_name(stored, "network_")
     bank = _bank(networks, early_exit, sampling)
