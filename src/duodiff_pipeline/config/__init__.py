@@ -7,6 +7,7 @@ from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .hub import HubSource
 from .multistage import Multistage, StageNetwork
 from .parameters import Globals, Parameters
 from .search import SwitchCurves, SwitchSearch
@@ -25,6 +26,7 @@ __all__ = [
     "FromCheckpoint",
     "Globals",
     "HardwareSettings",
+    "HubSource",
     "LossGap",
     "MetricReference",
     "Multistage",
