@@ -201,8 +201,14 @@ FOLDER = {"source": "image_folder", "folder": "photos", "image_size": 32}
         ({"image_size": None}, "data_preparation: image_size is needed for the source image_folder"),
         ({"image_size": 3}, "data_preparation.image_size: Input should be greater than or equal to 4, not 3"),
         ({"image_size": 30}, "backbones.deep: patch 4 does not divide data_preparation.image_size 30"),
-        ({"crop": "left"}, "data_preparation.crop: Input should be 'centre', 'none', 'adm', 'celeba_uvit' or 'celeba_duodiff', not"),
-        ({"source": "idx", "mode": "grey"}, "data_preparation: mode belongs to the sources image_folder and hub, not to idx"),
+        (
+            {"crop": "left"},
+            "data_preparation.crop: Input should be 'centre', 'none', 'adm', 'celeba_uvit' or 'celeba_duodiff', not",
+        ),
+        (
+            {"source": "idx", "mode": "grey"},
+            "data_preparation: mode belongs to the sources image_folder and hub, not to idx",
+        ),
         (
             {"source": "digits", "folder": None},
             "data_preparation: image_size belongs to images that are read from a folder",

@@ -49,14 +49,18 @@ def test_adm_makes_the_shorter_side_as_long_as_wanted_by_bicubic_before_it_crops
     assert np.abs(cropped(pixels, 12, "adm") - expected).max() < 1
 
 
-@pytest.mark.parametrize(("crop", "left", "top", "side"), [("celeba_uvit", 25, 57, 128), ("celeba_duodiff", 0, 20, 178)])
+@pytest.mark.parametrize(
+    ("crop", "left", "top", "side"), [("celeba_uvit", 25, 57, 128), ("celeba_duodiff", 0, 20, 178)]
+)
 def test_celeba_is_cut_where_each_paper_cuts_it_and_shrunk_by_means_of_triangles(crop, left, top, side):
     pixels = noise(178, 218)
     expected = antialiased(pixels[top : top + side, left : left + side], 64, "bilinear")
     assert np.abs(cropped(pixels, 64, crop) - expected).max() < 1.5  # Pillow rounds after each direction
 
 
-@pytest.mark.parametrize(("crop", "left", "top", "side"), [("celeba_uvit", 25, 57, 128), ("celeba_duodiff", 0, 20, 178)])
+@pytest.mark.parametrize(
+    ("crop", "left", "top", "side"), [("celeba_uvit", 25, 57, 128), ("celeba_duodiff", 0, 20, 178)]
+)
 def test_of_a_ramp_every_pixel_shows_the_middle_of_what_it_covers(crop, left, top, side):
     columns, rows = np.meshgrid(np.arange(178), np.arange(218))
     found = cropped(np.stack([columns, rows, 0 * rows], axis=2).astype(np.uint8), 64, crop)
@@ -69,7 +73,10 @@ def test_of_a_ramp_every_pixel_shows_the_middle_of_what_it_covers(crop, left, to
 def test_celeba_crops_refuse_faces_that_are_not_aligned(tmp_path):
     Image.new("RGB", (178, 217)).save(tmp_path / "face.png")
     decoding = Decoding(64, "celeba_uvit")
-    for read in (lambda: read_image(tmp_path / "face.png", decoding), lambda: require_sizes([tmp_path / "face.png"], decoding)):
+    for read in (
+        lambda: read_image(tmp_path / "face.png", decoding),
+        lambda: require_sizes([tmp_path / "face.png"], decoding),
+    ):
         with pytest.raises(InputError, match="not 178x218, as aligned CelebA has them"):
             read()
 

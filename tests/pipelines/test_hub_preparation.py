@@ -3,7 +3,6 @@
 import io
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pyarrow as pa
@@ -49,7 +48,9 @@ def test_a_parquet_file_is_split_and_its_pixels_are_kept(tmp_path):
     train, held_out = prepare_images(settings(tmp_path / "all.parquet"), tmp_path / "work")
     assert (train.shape_chw, len(train), len(held_out)) == ((3, 8, 8), 21, 9)
     assert train.labels.bincount().tolist() == [7, 7, 7]
-    found = dict(zip([*pixels(train), *pixels(held_out)], [*train.labels.tolist(), *held_out.labels.tolist()], strict=True))
+    found = dict(
+        zip([*pixels(train), *pixels(held_out)], [*train.labels.tolist(), *held_out.labels.tolist()], strict=True)
+    )
     assert found == {image.tobytes(): label for image, label in zip(IMAGES, LABELS, strict=True)}
     assert (train.split, held_out.split) == ("train", "held_out")
 
@@ -116,34 +117,43 @@ def test_every_image_is_decoded_once_and_a_kill_is_gone_on_from(tmp_path, monkey
     assert not decoded
 
 
+MEASURED = """
+import re, sys, threading, time
+from pathlib import Path
+from duodiff_pipeline.config import DataPreparation
+from duodiff_pipeline.pipelines.data_preparation import hub
+from duodiff_pipeline.pipelines.data_preparation.nodes import prepare_images
+
+def megabytes():  # of its own, what is mapped from files left out
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+def peak_of(size):
+    of = DataPreparation(source="hub", hub={"dataset": sys.argv[1], "label": None}, image_size=size, folder=None,
+        crop=None, resize_filter=None, mode=None, labels=None, held_out_share=0.1, seed=0)
+    found, ended = [], threading.Event()
+    watch = threading.Thread(target=lambda: [found.append(megabytes()) for _ in iter(lambda: ended.wait(0.005), True)])
+    watch.start()
+    train, _ = prepare_images(of, Path(sys.argv[2], str(size)))
+    train.save(Path(sys.argv[2], str(size), "train.safetensors"))
+    ended.set()
+    watch.join()
+    return max(found), train.images.numel() / 2**20
+
+hub.BATCH_IMAGES = 8
+(small, _), (large, made) = peak_of(8), peak_of(512)
+print(made, large - small)
+"""
+
+
 def test_memory_does_not_grow_with_the_images(tmp_path):
-    """A pack of 96 MB, which would be held twice over if it were made in memory, and hashed and saved besides."""
-    big = [{"bytes": png(np.full((512, 512, 3), i, np.uint8)), "path": None} for i in range(128)]
-    pq.write_table(pa.table({"image": big}), tmp_path / "big.parquet", row_group_size=8)
-    script = f"""
-        import resource, sys
-        from pathlib import Path
-        sys.path.insert(0, {str(sys.path[0])!r})
-        import datasets, torch
-        from duodiff_pipeline.pipelines.data_preparation import hub
-        from duodiff_pipeline.pipelines.data_preparation.nodes import prepare_images
-        from duodiff_pipeline.config import DataPreparation
-        hub.BATCH_IMAGES = 8
-        def anonymous():
-            return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1024
-        def settings(size):
-            return DataPreparation(source="hub", hub=dict(dataset={str(tmp_path / "big.parquet")!r}, label=None), image_size=size,
-                folder=None, crop=None, resize_filter=None, mode=None, labels=None, held_out_share=0.1, seed=0)
-        prepare_images(settings(8), Path({str(tmp_path / "small")!r}))
-        before = anonymous()
-        train, held_out = prepare_images(settings(512), Path({str(tmp_path / "work")!r}))
-        train.save(Path({str(tmp_path / "train.safetensors")!r}))
-        print(train.images.numel() / 2**20, anonymous() - before)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    """Of a pack of 86 MB, which would be held as a whole, and once more to be hashed, were it made in memory."""
+    flat = [{"bytes": png(np.full((512, 512, 3), i, np.uint8)), "path": None} for i in range(128)]
+    pq.write_table(pa.table({"image": flat}), tmp_path / "flat.parquet", row_group_size=8)
+    arguments = [sys.executable, "-c", MEASURED, str(tmp_path / "flat.parquet"), str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     made, grown = map(float, done.stdout.split())
     assert made > 80
-    assert grown < 40
+    assert grown < 45  # 6 MB of a batch, encoded and decoded, and what the allocator keeps
 
 
 @pytest.mark.parametrize(
@@ -153,7 +163,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
         ({"image": "label", "label": None}, "column 'label' holds no images: set data_preparation.hub.image"),
         ({"label": "image"}, "30 of 30 labels of split train in column 'image' are no whole numbers from 0 on"),
         ({"held_out": "test"}, r"data_preparation.hub: Bad split: test. Available splits: \['train'\]"),
-        ({"revision": "main"}, "data_preparation.hub.revision belongs to a dataset on the hub"),
+        ({"revision": "main"}, "data_preparation.hub.revision is for a dataset on the hub"),
         ({"own": {"image_size": 16}}, r"image \d+ \(8x8\) is smaller than image_size 16"),
     ],
 )
@@ -177,7 +187,7 @@ def test_what_is_not_here_and_not_on_the_hub_is_said_with_the_ways_out(tmp_path,
         raise ConnectionError("Couldn't reach 'some/set' on the Hub\n(LocalEntryNotFoundError)")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
-    with pytest.raises(InputError, match="some/set cannot be had from the Hugging Face hub .*, or name a parquet file, or"):
+    with pytest.raises(InputError, match=r"some/set cannot be had from .* hub .*, or name a parquet file"):
         prepare_images(settings("some/set"), tmp_path / "work")
 
 

@@ -29,7 +29,7 @@ class DataPreparation(Settings):
     image_size: int | None = Field(
         ge=4,
         le=1024,
-        description="image_folder, hub: side of the images made, pixels; idx, cifar10: a divisor of their side, or null",
+        description="image_folder, hub: side of the images made, pixels; idx, cifar10: a divisor of theirs, or null",
     )
     crop: Crop | None = Field(
         description="image_folder, hub: centre, as null, cuts out the largest square; none refuses what is not square; "

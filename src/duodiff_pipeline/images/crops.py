@@ -2,13 +2,14 @@
 
     centre            the largest square in the middle
     none              the picture is square already
-    adm               ADM's (arXiv 2105.05233) for ImageNet, which U-ViT's code takes over: halved by box means while it is
-                      twice as large as wanted, its shorter side made as long as wanted, the middle cut out
+    adm               ADM's (arXiv 2105.05233) for ImageNet, which U-ViT's code takes over: halved by box means while it
+                      is twice as large as wanted, its shorter side made as long as wanted, the middle cut out
     celeba_uvit       U-ViT's of aligned CelebA (arXiv 2209.12152): 128 pixels a side around column 89 and row 121
-    celeba_duodiff    DuoDiff's of aligned CelebA (arXiv 2410.09633): the 178 pixels in the middle, which show more around
-                      the face; its code resizes floats, these are rounded to whole levels
+    celeba_duodiff    DuoDiff's of aligned CelebA (arXiv 2410.09633): the 178 pixels in the middle, which show more
+                      around the face; its code resizes floats, these are rounded to whole levels
 
-Those of a paper have a filter of their own: Pillow's bicubic for adm, bilinear for CelebA, both wide enough for shrinking.
+Those of a paper have a filter of their own, Pillow's, which is as wide as the shrinking asks for: bicubic for adm,
+bilinear for CelebA.
 """
 
 from typing import Literal
@@ -21,7 +22,7 @@ Filter = Literal["lanczos", "bicubic", "bilinear", "box"]
 ALIGNED_CELEBA = (178, 218)  # width and height
 # left, top, right, bottom in aligned CelebA
 CELEBA_BOXES = {"celeba_uvit": (89 - 64, 121 - 64, 89 + 64, 121 + 64), "celeba_duodiff": (0, 20, 178, 198)}
-OWN_FILTERS: dict[str, Filter] = {"adm": "bicubic", **dict.fromkeys(CELEBA_BOXES, "bilinear")}  # type: ignore[arg-type]
+OWN_FILTERS: dict[str, Filter] = {"adm": "bicubic", **dict.fromkeys(CELEBA_BOXES, "bilinear")}
 
 
 def squared(picture: Image.Image, size: int, crop: Crop, resize_filter: Filter) -> Image.Image:

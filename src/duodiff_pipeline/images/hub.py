@@ -101,7 +101,7 @@ class HubImages:
                 raise InputError(f"data_preparation.hub.dataset: {self.dataset} does not exist")
             name, files = (str(here), None) if here.is_dir() else ("parquet", {"train": str(here)})
             if self.revision is not None:
-                raise InputError(f"data_preparation.hub.revision belongs to a dataset on the hub, not to {self.dataset}")
+                raise InputError(f"data_preparation.hub.revision is for a dataset on the hub, not for {self.dataset}")
         else:
             name, files = self.dataset, None
             logger.info("looking for %s on the Hugging Face hub", name)

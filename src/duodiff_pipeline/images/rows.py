@@ -1,4 +1,4 @@
-"""Rows of a file that grows, mapped into memory: what is made of a data set larger than memory, and goes on after a kill."""
+"""Rows of a file that grows, mapped into memory: for what is larger than memory, and goes on after a kill."""
 
 from dataclasses import dataclass
 from math import prod

@@ -78,7 +78,9 @@ def _decode(images: HubImages, split: str, chosen: Tensor, decoding: Decoding, r
             rows.append(np.stack(decoded))
             progress.advance()
     if len(rows) < len(chosen):
-        raise InputError(f"{images.dataset}: split {split} ended after {len(rows)} of {len(chosen)} images: run it again")
+        raise InputError(
+            f"{images.dataset}: split {split} ended after {len(rows)} of {len(chosen)} images: run it again"
+        )
 
 
 def _require_two_of_each(labels: Tensor, dataset: str) -> None:
