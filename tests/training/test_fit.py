@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.training.batches import StepBatches
 from duodiff_pipeline.training.exit_schedules import ExitScheduleTraining
@@ -16,7 +17,8 @@ from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction
 from duodiff_pipeline.training.optimisation import Optimisation
 
 STEPS = 20
-IMAGES = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = ImagePack(PIXELS, torch.zeros(30, dtype=torch.int64), "", "train", "")
 
 
 class KilledError(Exception):

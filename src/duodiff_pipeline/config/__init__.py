@@ -5,6 +5,7 @@ The whole tree is validated before any node runs; what is unknown or out of boun
 
 from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
+from .autoencoder import LatentSource
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
 from .hub import HubSource
@@ -27,6 +28,7 @@ __all__ = [
     "Globals",
     "HardwareSettings",
     "HubSource",
+    "LatentSource",
     "LossGap",
     "MetricReference",
     "Multistage",

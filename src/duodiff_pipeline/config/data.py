@@ -1,5 +1,6 @@
 """Sections of the data: images, and the reference they are measured against."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -7,6 +8,7 @@ from pydantic import Field, model_validator
 from ..images.crops import OWN_FILTERS, Crop, Filter
 from ..images.decoding import Decoding, Mode
 from ..images.folder import Labels
+from .autoencoder import LatentSource
 from .hub import HubSource
 from .settings import Settings
 
@@ -23,6 +25,9 @@ class DataPreparation(Settings):
         "null for digits and hub"
     )
     hub: HubSource | None = Field(default=None, description="hub: which dataset; null for all others")
+    autoencoder: LatentSource | None = Field(
+        default=None, description="whose latents networks learn from; null: they learn from the images themselves"
+    )
     held_out_share: float = Field(
         gt=0, lt=1, description="share of images held out; IDX and CIFAR-10 files bring a split, and so may hub"
     )
@@ -65,6 +70,13 @@ class DataPreparation(Settings):
         if self.crop in OWN_FILTERS and self.resize_filter is not None:
             raise ValueError(f"resize_filter is for centre and none; crop {self.crop} has a filter of its own")
         return self
+
+    @property
+    def files(self) -> list[str]:
+        """What is read of the user's here: a folder of images, a dataset, an autoencoder."""
+        of_hub = [of for of in (self.hub and self.hub.dataset, self.autoencoder and self.autoencoder.path) if of]
+        here = [path for path in of_hub if Path(path).expanduser().exists()]
+        return [*([self.folder] if self.folder is not None else []), *here]
 
     def decoding(self) -> Decoding:
         """How encoded images of an image_folder, or of a dataset, become images."""

@@ -14,7 +14,7 @@ from ..diffusion.noise import NoiseSchedule
 from ..diffusion.sampling import Trace, sample
 from ..diffusion.solvers import Solver
 from ..diffusion.starts import Start
-from ..images.pixels import to_uint8
+from ..images.examples import Examples
 from .extractor import FeatureExtractor, extract_features
 from .frechet import distance_of_features
 from .reference import ReferenceStatistics
@@ -45,13 +45,14 @@ class Measured:
 class Meter:
     """What is the same for every measurement that shall compare.
 
-    n_images: generated images each; the FID of fewer or more is another quantity.
+    examples: such as the denoisers learnt from. n_images: generated images each; the FID of fewer or more is another
+    quantity.
     """
 
     extractor: FeatureExtractor
     reference: ReferenceStatistics
     noise: NoiseSchedule
-    shape_chw: tuple[int, int, int]
+    examples: Examples
     n_images: int
     micro_batch_images: int
     device: torch.device | str
@@ -72,11 +73,12 @@ class Meter:
     ) -> tuple[Tensor, Trace]:
         """Those images of `seed`, (N, C, H, W) uint8; start: see `sample`. Only a micro-batch is held as floats."""
         first, stop, size = image_indices.start, image_indices.stop, self.micro_batch_images
-        images, traces = torch.empty(len(image_indices), *self.shape_chw, dtype=torch.uint8), []
+        shape_chw = self.examples.shape_chw
+        images, traces = torch.empty(len(image_indices), *self.examples.image_chw, dtype=torch.uint8), []
         for micro_batch in range(first // size * size, stop, size):
             some = range(max(micro_batch, first), min(micro_batch + size, stop))
-            samples = sample(denoiser, solver, self.noise, self.shape_chw, some, seed, size, self.device, start)
-            images[some.start - first : some.stop - first] = to_uint8(samples.images)
+            samples = sample(denoiser, solver, self.noise, shape_chw, some, seed, size, self.device, start)
+            images[some.start - first : some.stop - first] = self.examples.to_images(samples.images, self.device)
             traces.append(samples.trace)
         return images, Trace.joined(traces)
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 
 from ..config import HardwareSettings, Noise, Sampling
-from ..images.pack import ImagePack
+from ..images.examples import Examples
 from ..metrics.extractor import FeatureExtractor
 from ..metrics.measure import Meter
 from ..metrics.reference import ReferenceStatistics
@@ -31,20 +31,22 @@ def sampling_device(hardware: HardwareSettings, *networks: StoredNetwork) -> Dev
 def make_meter(
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    held_out: ImagePack,
+    examples: Examples,
     images: int | None,
     noise: Noise,
     sampling: Sampling,
     device: Device,
 ) -> Meter:
-    """A meter of `images` generated images, or of as many as are held out; the extractor is moved to the device."""
+    """A meter of `images` generated images, or of as many as there are examples, which are held out; the extractor is
+    moved to the device.
+    """
     extractor.to(device)
     return Meter(
         extractor=extractor,
         reference=reference,
         noise=noise.schedule(),
-        shape_chw=held_out.shape_chw,
-        n_images=images or len(held_out),
+        examples=examples,
+        n_images=images or len(examples),
         micro_batch_images=sampling.micro_batch_images,
         device=device,
     )

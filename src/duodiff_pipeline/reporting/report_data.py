@@ -18,7 +18,8 @@ class ReportData:
     extractor: name, sha256, what it learns and held_out_accuracy; timings: seconds by plan and batch; training_curves:
     by network; sample_grids: (N, C, H, W) uint8 by plan; environment: of the configuration; runtime_params: those of
     the command line, flat; git: commit and dirty; versions: by package; where there are any, exit_errors: of ASE,
-    multistage_findings, multistage_page: of the pipeline multistage.
+    multistage_findings, multistage_page: of the pipeline multistage, autoencoder: the record of whose latents networks
+    learn from.
     """
 
     parameters: Parameters
@@ -40,3 +41,4 @@ class ReportData:
     exit_errors: pd.DataFrame | None = None
     multistage_findings: Mapping[str, Any] | None = None
     multistage_page: tuple[str, Mapping[str, str]] | None = None
+    autoencoder: Mapping[str, Any] | None = None

@@ -4,8 +4,11 @@ from .nodes import measure_plans, plan_evaluation, summarise_timings, time_batch
 from .records import make_records
 
 
-def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
-    """Chosen schedules and all networks, ASE's where there is one, to records, blocks, timings and sample grids."""
+def create_pipeline(backbones: list[str], ase: bool = False, examples: str = "held_out_images") -> Pipeline:
+    """Chosen schedules and all networks, ASE's where there is one, to records, blocks, timings and sample grids.
+
+    examples: such as networks learn from, held out.
+    """
     names = (*backbones, "early_exits", *(["ase"] if ase else []))
     networks = {f"network_{name}": f"{name}.network" for name in names}
     curves = {f"curve_{name}": f"{name}.training_curve" for name in names}
@@ -34,6 +37,7 @@ def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
                     "evaluated": "evaluated_plans",
                     "hardware": "params:hardware",
                     "work_folder": "work_folder",
+                    "examples": examples,
                     **settings,
                     **against,
                     **networks,
@@ -56,7 +60,7 @@ def create_pipeline(backbones: list[str], ase: bool = False) -> Pipeline:
                 {
                     "evaluated": "evaluated_plans",
                     "hardware": "params:hardware",
-                    "held_out": "held_out_images",
+                    "examples": examples,
                     "work_folder": "work_folder",
                     **settings,
                     **networks,

@@ -16,7 +16,7 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import NetworkHeader
 from ...networks.staged import StagedDenoiser
 from ...networks.unet import UNet, UNetConfig
@@ -24,7 +24,7 @@ from ..trained import sample_grid, train_and_keep, training_labels
 
 
 def choose_edges(
-    differences: DenoiserDifferences, settings: Multistage, train: ImagePack, noise: Noise
+    differences: DenoiserDifferences, settings: Multistage, train: Examples, noise: Noise
 ) -> dict[str, list[float]]:
     """The edges of every network, noise to data.
 
@@ -60,7 +60,7 @@ def choose_edges(
 
 def train_stages(
     edges: dict[str, list[float]],
-    train: ImagePack,
+    train: Examples,
     settings: Multistage,
     training: Training,
     noise: Noise,
@@ -83,7 +83,7 @@ def train_stages(
 
     def batches_of(which: str, steps: int) -> StageBatches:
         arguments = (schedule.timesteps, settings.timesteps, training.batch_images, steps, seed, training.flip)
-        return StageBatches(train.images, edges[which], *arguments, **training_labels(train, training))
+        return StageBatches(train, edges[which], *arguments, **training_labels(train, training))
 
     first = next(iter(settings.networks))
     first_config = settings.architecture(first, size, channels, training.predicts, schedule, **conditioning)
@@ -147,7 +147,7 @@ def _mean_macs(config: UNetConfig, shares: np.ndarray[Any, Any]) -> float:
     return float(np.dot(shares, _stage_macs(config)))
 
 
-def _drawer(edges: Edges, schedule: NoiseSchedule, train: ImagePack, seed: int) -> Any:
+def _drawer(edges: Edges, schedule: NoiseSchedule, train: Examples, seed: int) -> Any:
     """Makes a grid of samples of averaged weights."""
 
     def draw(averaged: nn.Module) -> Tensor:

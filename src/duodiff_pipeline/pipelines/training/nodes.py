@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...config import Backbone, HardwareSettings, Noise, Training
 from ...diffusion.random import keyed_torch_generator
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.official import Checkpoint
 from ...networks.transformer import TransformerBackbone
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def take_backbone(
-    backbone: Backbone, train: ImagePack, name: str
+    backbone: Backbone, train: Examples, name: str
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The network in the backbone's file, and what its header tells of its training: no losses, and no seconds.
 
@@ -40,7 +40,7 @@ def take_backbone(
 
 
 def take_checkpoint(
-    backbone: Backbone, train: ImagePack, noise: Noise, name: str
+    backbone: Backbone, train: Examples, noise: Noise, name: str
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The network in the backbone's foreign checkpoint, as `take_backbone` gives one; it counts for all timesteps.
 
@@ -86,7 +86,7 @@ def take_checkpoint(
 
 def train_backbone(
     backbone: Backbone,
-    train: ImagePack,
+    train: Examples,
     training: Training,
     noise: Noise,
     hardware: HardwareSettings,
