@@ -24,7 +24,7 @@ class DataPreparation(Settings):
         description="folder with the four IDX files, gzipped or not, the six .bin files of CIFAR-10, or image files; "
         "null for digits and hub"
     )
-    hub: HubSource | None = Field(default=None, description="hub: which dataset; null for all others")
+    hub: HubSource | None = Field(default=None, description="hub: which dataset; other sources do not look at it")
     autoencoder: LatentSource | None = Field(
         default=None, description="whose latents networks learn from; null: they learn from the images themselves"
     )
@@ -54,8 +54,8 @@ class DataPreparation(Settings):
     def _keys_belong_to_source(self) -> "DataPreparation":
         if (self.source in ("digits", "hub")) != (self.folder is None):
             raise ValueError("folder is needed for the sources idx, cifar10 and image_folder, and only there")
-        if (self.source == "hub") != (self.hub is not None):
-            raise ValueError("hub, which says which dataset, is needed for the source hub, and only there")
+        if self.source == "hub" and self.hub is None:
+            raise ValueError("hub, which says which dataset, is needed for the source hub")
         if self.source == "digits" and self.image_size is not None:
             raise ValueError("image_size belongs to images that are read from a folder or a dataset, not to digits")
         decoded = {"crop", "resize_filter", "mode"}
