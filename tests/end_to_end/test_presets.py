@@ -97,7 +97,7 @@ SMALL = {
     "training": {"batch_images": 2, "warmup_steps": 1},
     "backbones": {name: {"steps": 2} for name in ("deep", "middle", "shallow")},
     "early_exit": {"steps": 2},
-    "exit_statistics": {"solver": {"steps": 2}, "images": 4, "thresholds": [0.3]},
+    "exit_statistics": {"solver": {"steps": 2}, "images": 8, "thresholds": [0.3]},
     "timestep_clustering": {
         **{"draws": 10, "nodes": 4, "node_draws": 2, "images": 8, "gradient_nodes": 4, "gradient_images": 1}
     },

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from latent_examples import tiny_autoencoder
+from safetensors.torch import load_file, save_file
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.autoencoder import Autoencoder, fetch_autoencoder
@@ -91,6 +92,17 @@ def test_another_autoencoder_makes_another_identity(folder, autoencoder, pack):
     assert len({autoencoder.sha256, other.sha256, scaled.sha256}) == 3
     assert Autoencoder.open(folder, 3).sha256 == autoencoder.sha256
     assert LatentPack(pack.moments, pack.labels, other, "ab" * 32, "noise", "train", "none").sha256 != pack.sha256
+
+
+def test_names_of_older_files_are_known(folder, autoencoder, tmp_path):
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    weights = load_file(folder / "diffusion_pytorch_model.safetensors")
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for new, old in older.items():
+        weights = {name.replace(f".{new}.", f".{old}."): tensor for name, tensor in weights.items()}
+    assert sum(".proj_attn." in name for name in weights) == 4
+    save_file(weights, tmp_path / "diffusion_pytorch_model.safetensors")
+    assert Autoencoder.open(tmp_path, 3).sha256 == autoencoder.sha256
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 18, 18)])

@@ -6,6 +6,7 @@ networks see is z = scale (m + s eps - shift), scale and shift being in the auto
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from ..errors import InputError
 from ..files import content_sha256
 from .pixels import from_uint8, to_uint8
 
+# Of attention, in files of Stable Diffusion's autoencoders, and what diffusers calls it now
+OLDER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 logger = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ class Autoencoder:
         if config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
             raise InputError(f"{folder / CONFIG} is of {config['_class_name']}, but latents need an AutoencoderKL")
         kept = {name: value for name, value in config.items() if not name.startswith("_")}
-        found = cls(kept, {name: tensor.float() for name, tensor in state.items()}, batch_images)
+        found = cls(kept, {_newer(name): tensor.float() for name, tensor in state.items()}, batch_images)
         try:
             _ = found.module
         except (RuntimeError, TypeError, ValueError) as error:
@@ -134,6 +137,10 @@ class Autoencoder:
                 padding = batch.new_zeros(self.batch_images - len(batch), *batch.shape[1:])
                 found.append(run(torch.cat([batch, padding]).to(device))[: len(batch)].cpu())
         return torch.cat(found)
+
+
+def _newer(name: str) -> str:
+    return re.sub(r"(?<=\.)(query|key|value|proj_attn)(?=\.)", lambda older: OLDER_NAMES[older[0]], name)
 
 
 class _Decoder(nn.Module):
