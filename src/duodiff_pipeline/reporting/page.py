@@ -31,6 +31,7 @@ from .seconds import TimedBatch, timed_batches, why_seconds_differ
 from .statements import (
     answers,
     caveats,
+    decoding,
     exit_speeds,
     exits,
     floor_images,
@@ -97,7 +98,11 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "reasons": reasons(findings),
         "strip": _strip(findings.pick.plan, findings, noise),
         "answers": answers(findings, parameters, data.suggested, data.extractor),
-        "caveats": caveats(findings, data.extractor["held_out_accuracy"]),
+        "caveats": [
+            *([decoding(data.autoencoder, findings)] if data.autoencoder else []),
+            *caveats(findings, data.extractor["held_out_accuracy"]),
+        ],
+        "autoencoder": data.autoencoder,
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
         "ends": (parameters.everywhere[0], parameters.everywhere[-1]),

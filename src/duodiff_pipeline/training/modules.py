@@ -77,8 +77,10 @@ class NoiseTraining(lightning.LightningModule):
             self.raw.parameters(), o.learning_rate, o.adam_betas, weight_decay=o.weight_decay, fused=fused
         )
         warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / max(1, o.warmup_steps), total_iters=o.warmup_steps)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps - o.warmup_steps)
-        rate = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, cosine], [o.warmup_steps])
+        rate: torch.optim.lr_scheduler.LRScheduler = warmup
+        if o.rate_schedule == "cosine":
+            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps - o.warmup_steps)
+            rate = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, cosine], [o.warmup_steps])
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     @abstractmethod

@@ -17,7 +17,7 @@ from ...config import Evaluation, HardwareSettings, Multistage, Noise, Sampling,
 from ...diffusion.solvers import Solver
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.plans import NetworkBank, SamplingPlan
@@ -32,8 +32,8 @@ CODE = ["diffusion", "metrics", "networks", "search/halving.py", "pipelines/mult
 def search_edges(
     edges: dict[str, list[float]],
     differences: DenoiserDifferences,
-    train: ImagePack,
-    held_out: ImagePack,
+    train: Examples,
+    held_out: Examples,
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
     settings: Multistage,
@@ -68,7 +68,7 @@ def search_edges(
         "sampling": sampling.model_dump(),
         "hardware": hardware.of_sampling,
     }
-    work = WorkDir(work_folder, "edge_search", parameters, {"reference": reference.sha256}, CODE)
+    work = WorkDir(work_folder, "edge_search", parameters, {"reference": reference.sha256, "held_out": held_out.sha256}, CODE)
     training_gmacs: dict[tuple[Edges, int], float] = {}
 
     def fid(own: Edges, checkpoint: int) -> float:

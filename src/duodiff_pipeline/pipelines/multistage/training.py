@@ -16,7 +16,7 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import NetworkHeader
 from ...networks.staged import StagedDenoiser
 from ...networks.unet import UNet, UNetConfig
@@ -24,7 +24,7 @@ from ..trained import sample_grid, train_and_keep, training_labels
 
 
 def choose_edges(
-    differences: DenoiserDifferences, settings: Multistage, train: ImagePack, noise: Noise
+    differences: DenoiserDifferences, settings: Multistage, train: Examples, noise: Noise
 ) -> dict[str, list[float]]:
     """The edges of every network, noise to data, but of one whose edges are to be searched.
 
@@ -61,7 +61,7 @@ def choose_edges(
 
 def train_stages(
     edges: dict[str, list[float]],
-    train: ImagePack,
+    train: Examples,
     settings: Multistage,
     training: Training,
     noise: Noise,
@@ -86,7 +86,7 @@ def train_stages(
 
     def batches_of(which: str, steps: int) -> StageBatches:
         arguments = (schedule.timesteps, settings.timesteps, training.batch_images, steps, seed, training.flip)
-        return StageBatches(train.images, edges[which], *arguments, **training_labels(train, training))
+        return StageBatches(train, edges[which], *arguments, **training_labels(train, training))
 
     first = next(iter(settings.networks))
     first_config = settings.architecture(first, size, channels, training.predicts, schedule, **conditioning)
@@ -127,7 +127,7 @@ def train_stages(
         inputs={},
         work_folder=work_folder,
         keep_at_steps=kept,
-        draw=partial(_draw, own_edges, schedule, train.shape_chw, seed),
+        draw=partial(_draw, own_edges, schedule, train, seed),
         until=None if until is None else kept[until],
     )
     gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
@@ -146,11 +146,9 @@ def _mean_macs(config: UNetConfig, shares: np.ndarray[Any, Any]) -> float:
     return float(np.dot(shares, _stage_macs(config)))
 
 
-def _draw(
-    edges: Edges, schedule: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, averaged: nn.Module
-) -> Tensor:
+def _draw(edges: Edges, schedule: NoiseSchedule, train: Examples, seed: int, averaged: nn.Module) -> Tensor:
     """A grid of samples of averaged weights."""
     assert isinstance(averaged, UNet)
     staged = StageSchedule.of_parts("network", edges, schedule)
     denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
-    return sample_grid(denoiser, schedule, shape_chw, seed, next(averaged.parameters()).device)
+    return sample_grid(denoiser, schedule, train, seed, next(averaged.parameters()).device)

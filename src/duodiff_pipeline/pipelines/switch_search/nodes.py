@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 
 from ... import tracking
 from ...analysis.exit_errors import exit_errors
 from ...config import Ase, HardwareSettings, LossGap, Noise, Sampling, SwitchSearch
 from ...diffusion.noise import NoiseSchedule
+from ...diffusion.random import keyed_generator
 from ...diffusion.solvers import Solver
 from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
 from ...errors import InputError
-from ...images.pack import ImagePack
-from ...images.pixels import from_uint8
+from ...images.examples import Examples
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.backbone import network_of
@@ -37,11 +38,12 @@ NOT_IN_KEY = {"n_trials", "storage"}  # so that a study can be extended, and fou
 
 
 def measure_exit_errors(
-    backbone: StoredNetwork, ase: StoredNetwork, held_out: ImagePack, settings: LossGap, hardware: HardwareSettings
+    backbone: StoredNetwork, ase: StoredNetwork, held_out: Examples, settings: LossGap, hardware: HardwareSettings
 ) -> pd.DataFrame:
     """What a backbone and its fine-tuned copy err on held-out images at every exit depth; see `exit_errors`."""
     device = move_to_device(hardware, backbone, ase)
-    x0 = from_uint8(held_out.images[: settings.images]).to(device)
+    first = torch.arange(min(settings.images, len(held_out)))
+    x0 = held_out.x0(first, keyed_generator(settings.seed, "examples")).to(device)
     before, after = backbone.module, ase.module
     assert isinstance(before, TransformerBackbone)
     assert isinstance(after, TransformerBackbone)
@@ -61,7 +63,7 @@ def search_switch(
     loss_gap_switches: list[dict[str, Any]],
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    held_out: ImagePack,
+    held_out: Examples,
     settings: SwitchSearch,
     noise: Noise,
     sampling: Sampling,
@@ -97,6 +99,7 @@ def search_switch(
         "by_parts": {parts: [one.to_dict() for one in schedules] for parts, schedules in space.by_parts.items()},
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
+    inputs["held_out"] = held_out.sha256
     work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE, shared=True)
     rungs = meter.rungs(settings.rungs)
     plans = PlanMeter(meter, bank, work, settings.seed, rungs, SharedStarts(STARTS_BYTES))
