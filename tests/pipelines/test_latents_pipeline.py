@@ -76,7 +76,7 @@ def test_two_steps_of_training_end_in_images_and_their_fid(settings, tmp_path):
     features = extractor(held_out.images).numpy()
     reference = ReferenceStatistics(GaussianStatistics.from_features(features), "quarters", "0" * 64, "", "held_out")
     sampling = Sampling(micro_batch_images=4, guidance=1.0)
-    meter = make_meter(extractor, reference, z_held_out, None, NOISE, sampling, "cpu")
+    meter = make_meter(extractor, reference, z_held_out, None, NOISE, sampling, HARDWARE)
     measured = meter.measure(stored.module, Solver("ddim", 3), seed=5)
     assert measured.images.shape == (6, 3, 16, 16)
     assert np.isfinite(measured.fid)

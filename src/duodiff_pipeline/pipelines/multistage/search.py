@@ -68,7 +68,8 @@ def search_edges(
         "sampling": sampling.model_dump(),
         "hardware": hardware.of_sampling,
     }
-    work = WorkDir(work_folder, "edge_search", parameters, {"reference": reference.sha256, "held_out": held_out.sha256}, CODE)
+    inputs = {"reference": reference.sha256, "held_out": held_out.sha256}
+    work = WorkDir(work_folder, "edge_search", parameters, inputs, CODE)
     training_gmacs: dict[tuple[Edges, int], float] = {}
 
     def fid(own: Edges, checkpoint: int) -> float:
