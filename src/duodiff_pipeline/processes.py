@@ -34,7 +34,9 @@ class _Failed:
 
 
 def packed(value: Any) -> bytes:
-    """For a worker that shall have it as its own: tensors among arguments would be shared, a file descriptor each."""
+    """For another process that shall have it as its own: tensors would be shared, which takes a file descriptor each
+    and loses those of a process that has ended.
+    """
     torch.save(value, file := io.BytesIO())
     return file.getvalue()
 

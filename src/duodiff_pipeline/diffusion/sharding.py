@@ -67,8 +67,8 @@ class Sampler:
             while some not in drawn:
                 received = workers.receive()
                 assert received is not None
-                which, images, trace = received[1]
-                drawn[which] = Samples(torch.from_numpy(images), trace)
+                which, samples = unpacked(received[1])
+                drawn[which] = samples
             yield drawn.pop(some)
         self._workers = workers  # whoever does not come so far leaves them with images that nobody waits for
 
@@ -93,4 +93,4 @@ def _serve(rank: int, said: "Connection[Any, Any]", device: str, starts_bytes: i
         how, start = unpacked(asked, own_device)
         for some in ranges:
             samples = _drawn(how, some, own_device, replace(start, states=states) if start else None)
-            said.send((some, samples.images.numpy(), samples.trace))
+            said.send(packed((some, samples)))

@@ -7,14 +7,11 @@ needs nothing more.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -48,8 +45,8 @@ def run_ranks(
     group = (count, store.port, "nccl" if on_gpus else "gloo")
     with Workers(count, _rank, *group, function, packed(own), shared) as workers:
         while (told := workers.receive()) is not None:
-            _, observation = told
-            observation(observer)
+            what, *arguments = unpacked(told[1])
+            getattr(observer, what)(*arguments)
 
 
 def _rank(
@@ -77,19 +74,10 @@ class _Telling:
         self._said = said
 
     def log_metrics(self, values: dict[str, float], step: int) -> None:
-        self._said.send(partial(_log_metrics, values, step))
+        self._said.send(packed(("log_metrics", values, step)))
 
     def log_images(self, name: str, images_u8: Tensor, step: int) -> None:
-        # as an array: a tensor would be shared, and lost where this process ends before it is received
-        self._said.send(partial(_log_images, name, images_u8.cpu().numpy(), step))
-
-
-def _log_metrics(values: dict[str, float], step: int, observer: Observer) -> None:
-    observer.log_metrics(values, step)
-
-
-def _log_images(name: str, images_u8: NDArray[np.uint8], step: int, observer: Observer) -> None:
-    observer.log_images(name, torch.from_numpy(images_u8), step)
+        self._said.send(packed(("log_images", name, images_u8, step)))
 
 
 def rank_of_world() -> tuple[int, int]:
