@@ -497,7 +497,7 @@ def test_small_comparisons_have_networks_that_can_be_built(env: str, side: int) 
 
 
 def test_the_cifar10_comparison_is_of_the_published_networks() -> None:
-    parameters = validate(_parameters("cifar10"))
+    parameters = validate(_parameters("cifar10_multistage"))
     assert parameters.multistage is not None
     noise = parameters.noise.schedule()
     found = parameters.multistage.architecture("multistage", 32, 3, "noise", noise)
