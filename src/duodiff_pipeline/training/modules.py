@@ -214,7 +214,10 @@ class SharedExitTraining(NoiseTraining):
     def means(self, batch: Batch) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         eps, confidence = self.raw(x_n, batch.timesteps, batch.labels)
-        return shared_exit_means(eps, confidence, batch.eps, self.weight(batch.timesteps))
+        mse_l, confidence_l, probes = shared_exit_means(eps, confidence, batch.eps, self.weight(batch.timesteps))
+        return torch.cat([mse_l, confidence_l, probes[None]])
 
     def loss_of_means(self, means_k: Tensor) -> Tensor:
-        return torch.stack(list(shared_exit_loss_of_means(means_k).values())).sum()
+        layers = len(means_k) // 2
+        parts = shared_exit_loss_of_means(means_k[:layers], means_k[layers:-1], means_k[-1])
+        return torch.stack(list(parts.values())).sum()
