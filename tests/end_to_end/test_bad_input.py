@@ -264,8 +264,8 @@ MISTAKES = {
     ),
     "unknown environment": before(
         "--env nope",
-        "there is no environment 'nope'; conf/ holds base, cifar10, digits_multistage, fashion_ase, fashion_mnist, "
-        "fashion_multistage, fashion_stages, local, test",
+        "there is no environment 'nope'; conf/ holds base, celeba64, cifar10, cifar10_multistage, digits_multistage, "
+        "fashion_ase, fashion_mnist, fashion_multistage, fashion_stages, imagenet256, imagenet64, local, test",
     ),
     "unknown runner": before("--runner Nope", "module 'kedro.runner' has no attribute 'Nope'"),
     "versions of what has none": before(
@@ -519,7 +519,8 @@ MISTAKES = {
     ),
     "chosen schedule of an unknown backbone": after(
         "--pipelines evaluation",
-        "there is no backbone 'deeep'; there are ['ase', 'deep', 'early', 'middle', 'shallow']",
+        "there is no backbone 'deeep'; "
+        "there are ['ase', 'deep', 'early', 'middle', 'multistage', 'searched', 'shallow']",
         bad.edited(CHOSEN, lambda chosen: chosen[0].update(edges=[50], serves=["shallow", "deeep"])),
     ),
     "edges out of order": after(

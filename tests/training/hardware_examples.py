@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.networks.early_exit import EarlyExits
 from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.networks.shared_exits import SharedExits
@@ -26,7 +27,8 @@ NOISE = NoiseSchedule()
 CONFIG = UViTConfig(image_size=8, channels=1, patch=4, width=16, depth=3, heads=2, predicts="image", noise=NOISE)
 EDGES = (500.0,)
 KINDS = ("backbone", "student", "early exits", "shared exits", "exit schedule", "decoders")
-IMAGES = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = ImagePack(PIXELS, torch.zeros(30, dtype=torch.int64), "", "train", "")
 
 
 def filled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

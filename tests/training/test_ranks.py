@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hardware_examples import IMAGES, KINDS, batches, run, training, weights
+from hardware_examples import KINDS, PIXELS, batches, run, training, weights
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.training.fit import Hardware, fit
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 
 def draw(averaged: torch.nn.Module) -> torch.Tensor:
-    return IMAGES[:2]
+    return PIXELS[:2]
 
 
 def keep(path: Path, averaged: torch.nn.Module) -> None:

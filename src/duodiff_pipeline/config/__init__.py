@@ -5,9 +5,11 @@ The whole tree is validated before any node runs; what is unknown or out of boun
 
 from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
+from .autoencoder import LatentSource
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
 from .hardware import HardwareSettings
+from .hub import HubSource
 from .multistage import Multistage, StageNetwork
 from .parameters import Globals, Parameters
 from .search import SwitchCurves, SwitchSearch
@@ -26,6 +28,8 @@ __all__ = [
     "FromCheckpoint",
     "Globals",
     "HardwareSettings",
+    "HubSource",
+    "LatentSource",
     "LossGap",
     "MetricReference",
     "Multistage",

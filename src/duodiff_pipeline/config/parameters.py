@@ -48,7 +48,7 @@ class Parameters(Settings):
         for taken, by in (("early_exits", "early_exit"), ("ase", "stage_training")):
             if taken in self.backbones:
                 raise ValueError(f"backbones: {taken} is the name of what the pipeline {by} trains")
-        side = self.data_preparation.image_size
+        side = None if self.data_preparation.autoencoder else self.data_preparation.image_size
         for name, backbone in self.backbones.items():
             if side is not None and side % backbone.patch:
                 raise ValueError(
@@ -79,6 +79,7 @@ class Parameters(Settings):
             self._require_exit_schedule(self.ase)
         self._require_guidance()
         self._require_equal_shares()
+        self._require_latents()
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
@@ -155,6 +156,18 @@ class Parameters(Settings):
             raise ValueError(f"sampling.guidance names {unknown[0]!r}, but the networks are {sorted(named)}")
         if set(self.sampling.guidance_by(named).values()) != {1} and not self.training.label_dropout:
             raise ValueError("sampling.guidance other than 1 needs training.label_dropout above 0")
+
+    def _require_latents(self) -> None:
+        """Raises ValueError where what is asked of latents is what they do not have, or of images what they do not."""
+        autoencoder = self.data_preparation.autoencoder
+        if autoencoder is not None and self.training.flip and not autoencoder.mirrored:
+            raise ValueError(
+                "training.flip needs the latents of mirrored images: data_preparation.autoencoder.mirrored"
+            )
+        if (autoencoder is not None) != (self.timestep_clustering.data_range == "latent"):
+            raise ValueError(
+                "timestep_clustering.data_range must be latent with data_preparation.autoencoder, and only there"
+            )
 
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""

@@ -15,7 +15,7 @@ from ..diffusion.sampling import Trace
 from ..diffusion.sharding import Sampler
 from ..diffusion.solvers import Solver
 from ..diffusion.starts import Start
-from ..images.pixels import to_uint8
+from ..images.examples import Examples
 from .extractor import FeatureExtractor, extract_features
 from .frechet import distance_of_features
 from .reference import ReferenceStatistics
@@ -46,14 +46,14 @@ class Measured:
 class Meter:
     """What is the same for every measurement that shall compare.
 
-    n_images: generated images each; the FID of fewer or more is another quantity. Seconds of a trace are those of all
-    the sampler's devices together.
+    examples: such as the denoisers learnt from. n_images: generated images each; the FID of fewer or more is another
+    quantity. Seconds of a trace are those of all the sampler's devices together.
     """
 
     extractor: FeatureExtractor
     reference: ReferenceStatistics
     noise: NoiseSchedule
-    shape_chw: tuple[int, int, int]
+    examples: Examples
     n_images: int
     sampler: Sampler
 
@@ -72,10 +72,10 @@ class Meter:
         self, denoiser: Denoiser, solver: Solver, seed: int, image_indices: range, start: Start | None = None
     ) -> tuple[Tensor, Trace]:
         """Those images of `seed`, (N, C, H, W) uint8; start: see `sample`. Only a micro-batch is held as floats."""
-        images, traces = torch.empty(len(image_indices), *self.shape_chw, dtype=torch.uint8), []
-        done = 0
-        for samples in self.sampler.sample(denoiser, solver, self.noise, self.shape_chw, image_indices, seed, start):
-            images[done : done + len(samples.images)] = to_uint8(samples.images)
+        images, traces = torch.empty(len(image_indices), *self.examples.image_chw, dtype=torch.uint8), []
+        shape_chw, device, done = self.examples.shape_chw, self.sampler.device, 0
+        for samples in self.sampler.sample(denoiser, solver, self.noise, shape_chw, image_indices, seed, start):
+            images[done : done + len(samples.images)] = self.examples.to_images(samples.images, device)
             done += len(samples.images)
             traces.append(samples.trace)
         return images, Trace.joined(traces)

@@ -5,7 +5,7 @@ import torch
 from ..config import HardwareSettings, Noise, Sampling
 from ..config.hardware import Device
 from ..diffusion.sharding import Sampler
-from ..images.pack import ImagePack
+from ..images.examples import Examples
 from ..metrics.extractor import FeatureExtractor
 from ..metrics.measure import Meter
 from ..metrics.reference import ReferenceStatistics
@@ -31,19 +31,21 @@ def make_sampler(sampling: Sampling, hardware: HardwareSettings) -> Sampler:
 def make_meter(
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    held_out: ImagePack,
+    examples: Examples,
     images: int | None,
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
 ) -> Meter:
-    """A meter of `images` generated images, or of as many as are held out; the extractor is moved to the device."""
+    """A meter of `images` generated images, or of as many as there are examples, which are held out; the extractor is
+    moved to the device.
+    """
     extractor.to(hardware.device)
     return Meter(
         extractor=extractor,
         reference=reference,
         noise=noise.schedule(),
-        shape_chw=held_out.shape_chw,
-        n_images=images or len(held_out),
+        examples=examples,
+        n_images=images or len(examples),
         sampler=make_sampler(sampling, hardware),
     )

@@ -15,8 +15,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.sampling import sample
 from ..diffusion.solvers import Solver
-from ..images.pack import ImagePack
-from ..images.pixels import to_uint8
+from ..images.examples import Examples
 from ..networks.backbone import Backbone
 from ..networks.files import NetworkHeader, StoredNetwork
 from ..workdir import WorkDir
@@ -42,7 +41,7 @@ def train_once(
     name: str,
     module: "NoiseTraining",
     header: NetworkHeader,
-    train: ImagePack,
+    train: Examples,
     training: Training,
     hardware: HardwareSettings,
     seed: int,
@@ -59,7 +58,7 @@ def train_once(
 
     low, high = map(int, header.timestep_range)
     batches = StepBatches(
-        train.images,
+        train,
         (low, high),
         training.batch_images,
         header.step,
@@ -77,7 +76,7 @@ def train_and_keep(
     name: str,
     module: "NoiseTraining",
     header: NetworkHeader,
-    train: ImagePack,
+    train: Examples,
     batches: "StepBatches",
     training: Training,
     hardware: HardwareSettings,
@@ -85,12 +84,14 @@ def train_and_keep(
     work_folder: Path,
     keep_at_steps: Sequence[int] = (),
     draw: Callable[[nn.Module], Tensor] | None = None,
+    until: int | None = None,
 ) -> tuple[list[StoredNetwork], dict[str, Any], dict[str, Any]]:
     """As `train_once`, on batches of one's own; the averaged network as it was at these steps, and the final one.
 
-    keep_at_steps: before the last.
+    keep_at_steps: before the last; until: one of them, at which the training stops. It returns the networks up to
+    there alone, and may go on later.
     """
-    from ..training.fit import Hardware, fit
+    from ..training.fit import Fitted, Hardware, fit
 
     steps = header.step
     of_some = {
@@ -116,8 +117,8 @@ def train_and_keep(
     with tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
 
-        def run() -> dict[str, Any]:
-            fitted = fit(
+        def train_on() -> Fitted:
+            return fit(
                 module,
                 batches,
                 Hardware(**hardware.model_dump(exclude={"threads"})),
@@ -127,10 +128,18 @@ def train_and_keep(
                 training.observe_every_steps,
                 draw,
                 {step: partial(_save, path, replace(header, step=step)) for step, path in kept.items()},
+                until,
             )
+
+        def run() -> dict[str, Any]:
+            fitted = train_on()
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
 
+        if until is not None:
+            if not kept[until].is_file():
+                train_on()
+            return [StoredNetwork.load(path) for step, path in kept.items() if step <= until], {}, {}
         made_before = work.remembers("result", finished)
         result = work.remember("result", run, finished)
         for step, loss in result["losses"] if made_before else []:
@@ -141,19 +150,18 @@ def train_and_keep(
     return networks, curve, {"seconds": result["seconds"]}
 
 
-def training_labels(train: ImagePack, training: Training) -> dict[str, Any]:
+def training_labels(train: Examples, training: Training) -> dict[str, Any]:
     """What batches need of labels; nothing for unconditional networks."""
     if training.label_dropout is None:
         return {}
     return {"labels": train.labels, "label_dropout": training.label_dropout, "null_label": train.classes}
 
 
-def sample_grid(
-    denoiser: Denoiser, noise: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, device: torch.device
-) -> Tensor:
+def sample_grid(denoiser: Denoiser, noise: NoiseSchedule, train: Examples, seed: int, device: torch.device) -> Tensor:
     """20 images as uint8, by which a training is watched."""
     solver = Solver("ddim", min(20, noise.timesteps))
-    return to_uint8(sample(denoiser, solver, noise, shape_chw, range(20), seed, 20, device).images)
+    drawn = sample(denoiser, solver, noise, train.shape_chw, range(20), seed, 20, device).images
+    return train.to_images(drawn, device)
 
 
 def _save(path: Path, header: NetworkHeader, averaged: nn.Module) -> None:

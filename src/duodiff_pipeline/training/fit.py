@@ -75,8 +75,11 @@ def fit(
     observe_every_steps: int,
     draw: Callable[[nn.Module], Tensor] | None = None,
     keep: Mapping[int, Callable[[nn.Module], None]] | None = None,
+    until: int | None = None,
 ) -> Fitted:
     """Train `module` for `len(batches)` steps, going on from the newest checkpoint in `folder` if there is one.
+
+    until: a step to stop at, from which the same training may go on.
 
     draw: makes a grid of sample images (N, C, H, W) uint8 from the averaged weights, shown to the observer.
     keep: by step, what is done with the averaged weights then, before any checkpoint of that step.
@@ -84,9 +87,10 @@ def fit(
     checkpoints, and losses are those of one device up to rounding; another number of devices may go on.
     Raises InputError, naming the step, where loss or weights are not finite, and where this machine lacks the hardware.
     """
-    watched = _Watched(observe_every_steps, len(batches), draw, folder, checkpoint_every_steps, keep or {})
+    last = until or len(batches)
+    watched = _Watched(observe_every_steps, len(batches), last, draw, folder, checkpoint_every_steps, keep or {})
     first_step = _newest_step(folder)
-    if hardware.devices == 1 or first_step == len(batches):
+    if hardware.devices == 1 or first_step >= last:
         return _train(module, batches, hardware, watched, observer)
     run_ranks(hardware.devices, hardware.on_gpus, _train, (module,), (batches, hardware, watched), observer)
     return replace(_train(module, batches, hardware, watched, observer), first_step=first_step)  # makes no step
@@ -98,6 +102,7 @@ class _Watched:
 
     every_steps: int
     steps: int
+    last: int
     draw: Callable[[nn.Module], Tensor] | None
     folder: Path
     checkpoint_every_steps: int
@@ -133,7 +138,7 @@ def _train(
             accelerator=hardware.accelerator,
             devices=[rank] if hardware.on_gpus else 1,
             precision=hardware.precision,
-            max_steps=len(batches),
+            max_steps=watched.last,
             gradient_clip_val=module.optimisation.clip_norm,
             callbacks=[checkpoints, watch] if first else [watch],
             plugins=_WholeCheckpoints(),
@@ -145,8 +150,9 @@ def _train(
         )
         newest = next(reversed(_checkpoints(folder)), None)
         trainer.fit(module, _Steps(batches, rank, count), ckpt_path=newest, weights_only=True)
-        if count > 1 and first and _newest_step(folder) < len(batches):
-            trainer.save_checkpoint(folder / f"{len(batches)}.ckpt")  # by which the weights leave this process
+        leaves = count > 1 or watched.last < len(batches)
+        if leaves and first and _newest_step(folder) < watched.last:
+            trainer.save_checkpoint(folder / f"{watched.last}.ckpt")  # by which the weights leave this process
     return Fitted(watch.losses, watch.seconds, watch.first_step)
 
 

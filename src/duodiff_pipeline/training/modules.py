@@ -77,8 +77,10 @@ class NoiseTraining(lightning.LightningModule):
             self.raw.parameters(), o.learning_rate, o.adam_betas, weight_decay=o.weight_decay, fused=fused
         )
         warmup = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / max(1, o.warmup_steps), total_iters=o.warmup_steps)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps - o.warmup_steps)
-        rate = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, cosine], [o.warmup_steps])
+        rate: torch.optim.lr_scheduler.LRScheduler = warmup
+        if o.rate_schedule == "cosine":
+            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, o.steps - o.warmup_steps)
+            rate = torch.optim.lr_scheduler.SequentialLR(optimiser, [warmup, cosine], [o.warmup_steps])
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     @abstractmethod
@@ -212,7 +214,10 @@ class SharedExitTraining(NoiseTraining):
     def means(self, batch: Batch) -> Tensor:
         x_n = self.noise.add_noise(batch.x0, batch.eps, batch.timesteps)
         eps, confidence = self.raw(x_n, batch.timesteps, batch.labels)
-        return shared_exit_means(eps, confidence, batch.eps, self.weight(batch.timesteps))
+        mse_l, confidence_l, probes = shared_exit_means(eps, confidence, batch.eps, self.weight(batch.timesteps))
+        return torch.cat([mse_l, confidence_l, probes[None]])
 
     def loss_of_means(self, means_k: Tensor) -> Tensor:
-        return torch.stack(list(shared_exit_loss_of_means(means_k).values())).sum()
+        layers = len(means_k) // 2
+        parts = shared_exit_loss_of_means(means_k[:layers], means_k[layers:-1], means_k[-1])
+        return torch.stack(list(parts.values())).sum()

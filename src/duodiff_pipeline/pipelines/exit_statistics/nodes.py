@@ -11,7 +11,7 @@ from ...analysis.exit_statistics import exit_panels
 from ...config import EarlyExit, ExitStatistics, HardwareSettings, Sampling
 from ...diffusion.sampling import Trace
 from ...diffusion.stages import StageSchedule
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...tables import load_table, save_table
@@ -24,7 +24,7 @@ CODE = ["config/analysis.py", "config/training.py", "analysis", "diffusion", "ne
 def collect_exits(
     network: StoredNetwork,
     exits: StoredNetwork,
-    train: ImagePack,
+    train: Examples,
     settings: ExitStatistics,
     early_exit: EarlyExit,
     sampling: Sampling,

@@ -16,7 +16,7 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import NetworkHeader
 from ...networks.staged import StagedDenoiser
 from ...networks.unet import UNet, UNetConfig
@@ -24,9 +24,9 @@ from ..trained import sample_grid, train_and_keep, training_labels
 
 
 def choose_edges(
-    differences: DenoiserDifferences, settings: Multistage, train: ImagePack, noise: Noise
+    differences: DenoiserDifferences, settings: Multistage, train: Examples, noise: Noise
 ) -> dict[str, list[float]]:
-    """The edges of every network, noise to data.
+    """The edges of every network, noise to data, but of one whose edges are to be searched.
 
     Raises InputError where eta and alpha leave no three stages, or the draws belong to other images or noise.
     """
@@ -53,14 +53,15 @@ def choose_edges(
                     raise InputError(f"multistage.networks.{name}.edges: {found.message}: choose another eta or alpha")
                 return found.edges
             case edges:
+                assert isinstance(edges, tuple)  # one that is searched is left out
                 return edges
 
-    return {name: list(edges_of(name)) for name in settings.networks}
+    return {name: list(edges_of(name)) for name in settings.networks if name != settings.searched}
 
 
 def train_stages(
     edges: dict[str, list[float]],
-    train: ImagePack,
+    train: Examples,
     settings: Multistage,
     training: Training,
     noise: Noise,
@@ -68,10 +69,12 @@ def train_stages(
     work_folder: Path,
     name: str,
     seed: int,
+    until: int | None = None,
 ) -> tuple[Any, ...]:
     """The averaged network at every checkpoint and at the end, its loss curve, and the seconds it took.
 
     The curve also says of each of these networks: its step, and the multiply-accumulates spent up to it.
+    until: the number of the checkpoint to stop at, for now; the network there is the last one returned then.
     """
     from ...training.batches import StageBatches
     from ...training.modules import StageNoisePrediction
@@ -83,7 +86,7 @@ def train_stages(
 
     def batches_of(which: str, steps: int) -> StageBatches:
         arguments = (schedule.timesteps, settings.timesteps, training.batch_images, steps, seed, training.flip)
-        return StageBatches(train.images, edges[which], *arguments, **training_labels(train, training))
+        return StageBatches(train, edges[which], *arguments, **training_labels(train, training))
 
     first = next(iter(settings.networks))
     first_config = settings.architecture(first, size, channels, training.predicts, schedule, **conditioning)
@@ -124,7 +127,8 @@ def train_stages(
         inputs={},
         work_folder=work_folder,
         keep_at_steps=kept,
-        draw=partial(_draw, own_edges, schedule, train.shape_chw, seed),
+        draw=partial(_draw, own_edges, schedule, train, seed),
+        until=None if until is None else kept[until],
     )
     gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
     curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
@@ -142,11 +146,9 @@ def _mean_macs(config: UNetConfig, shares: np.ndarray[Any, Any]) -> float:
     return float(np.dot(shares, _stage_macs(config)))
 
 
-def _draw(
-    edges: Edges, schedule: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, averaged: nn.Module
-) -> Tensor:
+def _draw(edges: Edges, schedule: NoiseSchedule, train: Examples, seed: int, averaged: nn.Module) -> Tensor:
     """A grid of samples of averaged weights."""
     assert isinstance(averaged, UNet)
     staged = StageSchedule.of_parts("network", edges, schedule)
     denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
-    return sample_grid(denoiser, schedule, shape_chw, seed, next(averaged.parameters()).device)
+    return sample_grid(denoiser, schedule, train, seed, next(averaged.parameters()).device)

@@ -11,7 +11,7 @@ from ...config import Evaluation, HardwareSettings, Noise, Sampling, SwitchCurve
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.controls import plan_name, reversed_order, throughout
@@ -38,7 +38,7 @@ def measure_curves(
     evaluation: Evaluation,
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    held_out: ImagePack,
+    held_out: Examples,
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
@@ -66,6 +66,7 @@ def measure_curves(
         "hardware": hardware.of_sampling,
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
+    inputs["held_out"] = held_out.sha256
     work = WorkDir(work_folder, "switch_curves", parameters, inputs, CODE)
     plans = curve_plans(settings, bank, noise.schedule())
     wanted = [(_key(plan, seed), plan, seed) for seed in evaluation.seeds for plan in plans]

@@ -12,7 +12,7 @@ from ...config import Backbone, HardwareSettings, Noise, Training
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.official import Checkpoint
 from ...networks.transformer import TransformerBackbone
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def take_backbone(
-    backbone: Backbone, train: ImagePack, name: str
+    backbone: Backbone, train: Examples, name: str
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The network in the backbone's file, and what its header tells of its training: no losses, and no seconds.
 
@@ -42,7 +42,7 @@ def take_backbone(
 
 
 def take_checkpoint(
-    backbone: Backbone, train: ImagePack, noise: Noise, name: str
+    backbone: Backbone, train: Examples, noise: Noise, name: str
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The network in the backbone's foreign checkpoint, as `take_backbone` gives one; it counts for all timesteps.
 
@@ -88,7 +88,7 @@ def take_checkpoint(
 
 def train_backbone(
     backbone: Backbone,
-    train: ImagePack,
+    train: Examples,
     training: Training,
     noise: Noise,
     hardware: HardwareSettings,
@@ -142,10 +142,10 @@ def train_backbone(
         seed,
         inputs={"teacher": teacher.sha256} if teacher else {},
         work_folder=work_folder,
-        draw=None if lowest else partial(_draw, schedule, train.shape_chw, seed),  # of a stage, it draws nothing alone
+        draw=None if lowest else partial(_draw, schedule, train, seed),  # of a stage, it draws nothing alone
     )
 
 
-def _draw(schedule: NoiseSchedule, shape_chw: tuple[int, int, int], seed: int, averaged: nn.Module) -> Tensor:
+def _draw(schedule: NoiseSchedule, train: Examples, seed: int, averaged: nn.Module) -> Tensor:
     assert isinstance(averaged, TransformerBackbone)
-    return sample_grid(averaged, schedule, shape_chw, seed, next(averaged.parameters()).device)
+    return sample_grid(averaged, schedule, train, seed, next(averaged.parameters()).device)
