@@ -61,7 +61,8 @@ class Sampler:
         asked = packed((how, replace(start, states=SharedStarts(0)) if start else None))  # states here stay here
         workers, self._workers = self._workers or self._begin(), None
         for rank, ranges in enumerate(of_rank):
-            workers.send(rank, (asked, ranges))
+            if ranges:
+                workers.send(rank, (asked, ranges))
         drawn: dict[range, Samples] = {}
         for some in wanted:
             while some not in drawn:
