@@ -11,8 +11,7 @@ def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Se
 
     first_stage: backbones that were trained for the first stage alone.
     """
-    names = {"shallow": shallow, "deep": deep, **({"middle": middle} if middle else {})}
-    names |= {name: name for name in first_stage}
+    names = curve_names(shallow, deep, middle, first_stage)
     settings = {name: f"params:{name}" for name in ("evaluation", "noise", "sampling", "hardware")}
     same_name = ("extractor", "reference", "work_folder")
     return Pipeline(
@@ -30,3 +29,9 @@ def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Se
             )
         ]
     )
+
+
+def curve_names(shallow: str, deep: str, middle: str | None, first_stage: Sequence[str]) -> dict[str, str]:
+    """The backbones of the curves, by what they are called there."""
+    names = {"shallow": shallow, "deep": deep, **({"middle": middle} if middle else {})}
+    return names | {name: name for name in first_stage}
