@@ -120,6 +120,12 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("*.ckpt") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
+def newest_step(folder: Path) -> int:
+    """The step at which a training in `folder` goes on; 0 where it begins."""
+    newest = next(reversed(_checkpoints(folder)), None)
+    return int(newest.stem) if newest else 0
+
+
 class _WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that appear whole or not at all, the newest alone.
 

@@ -1,6 +1,6 @@
 """FID of every single switch between the shallow and the deep network, and of controls at the same cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +92,12 @@ def measure_curves(
     identities = {name: network.sha256 for name, network in networks.items()}
     identity = measured_with(identities, reference.sha256, meter.n_images, bank.guidance)
     return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)
+
+
+def curve_names(shallow: str, deep: str, middle: str | None, first_stage: Sequence[str]) -> dict[str, str]:
+    """The backbones of the curves, by what they are called there."""
+    names = {"shallow": shallow, "deep": deep, **({"middle": middle} if middle else {})}
+    return names | {name: name for name in first_stage}
 
 
 def curve_bank(networks: Mapping[str, StoredNetwork], backbones: Mapping[str, str], sampling: Sampling) -> NetworkBank:

@@ -3,7 +3,7 @@ from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import measure_curves
+from .nodes import curve_names, measure_curves
 
 
 def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Sequence[str]) -> Pipeline:
@@ -29,9 +29,3 @@ def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Se
             )
         ]
     )
-
-
-def curve_names(shallow: str, deep: str, middle: str | None, first_stage: Sequence[str]) -> dict[str, str]:
-    """The backbones of the curves, by what they are called there."""
-    names = {"shallow": shallow, "deep": deep, **({"middle": middle} if middle else {})}
-    return names | {name: name for name in first_stage}

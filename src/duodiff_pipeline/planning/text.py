@@ -1,0 +1,192 @@
+"""A plan as a terminal shows it."""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from ..networks.unet import UNet
+from ..reporting.wording import counted, listed, number
+from .calibration import Calibration
+from .networks import PlannedTraining
+from .parts import Part
+from .plan import Plan
+
+WIDEST = 200
+WIDTH = 110
+
+
+def plan_text(plan: Plan, env: str) -> str:
+    """Plain text."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=WIDEST, color_system=None, highlight=False, markup=False, emoji=False)
+
+    def say(text: str) -> None:
+        console.print(text, width=WIDTH)
+
+    say(f"{plan.experiment}: what `kedro run --env {env}` comes to. Nothing has been run.")
+    say(_images_text(plan))
+    if plan.images is not None:
+        for table in (_networks_table(plan), _parts_table(plan)):
+            console.print()
+            console.print(table)
+        console.print()
+        for text in (*_times_texts(plan), *_memory_texts(plan), *_disk_texts(plan)):
+            say(text)
+    for what, items in (("Missing", plan.missing), ("Taken for granted", plan.assumed)):
+        if items:
+            say(f"{what}:")
+            for item in items:
+                say(f"- {item}")
+    if plan.images is not None and not plan.missing:
+        say("Missing: nothing.")
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def _images_text(plan: Plan) -> str:
+    if plan.images is None:
+        return "Images: not even their shape is known, so nothing can be counted."
+    shape = " x ".join(map(str, plan.images.train.shape_chw))
+    n_train, n_held_out = (
+        "an unknown number of" if n is None else f"{n:,}" for n in (plan.images.n_train, plan.images.n_held_out)
+    )
+    return f"Images: {n_train} for training and {n_held_out} held out, of {shape}."
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
+    """left: columns of text, the others hold numbers."""
+    table = Table(box=None, pad_edge=False, header_style="")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < left else "right", no_wrap=True, vertical="bottom")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _networks_table(plan: Plan) -> Table:
+    rows = [
+        (
+            one.name,
+            f"{one.stored.parameters:,}",
+            _macs_text(one),
+            "" if one.new is None else f"{one.steps:,} of {one.batch_images}",
+            _state(one),
+        )
+        for one in plan.networks.trainings.values()
+    ]
+    columns = ("network", "parameters", "GMACs an evaluation", "steps and images each", "")
+    return _table(columns, rows, 1)
+
+
+def _macs_text(one: PlannedTraining) -> str:
+    module = one.stored.module
+    if isinstance(module, UNet):
+        return ", ".join(number(stage.macs / 1e9) for stage in module.stages)
+    macs: int = module.macs  # type: ignore[assignment]
+    return number(macs / 1e9)
+
+
+def _state(one: PlannedTraining) -> str:
+    if one.new is None:
+        return "taken from a file"
+    if one.finished:
+        return "finished"
+    return f"goes on at step {one.done_steps:,}" if one.done_steps else ""
+
+
+def _parts_table(plan: Plan) -> Table:
+    rows = [
+        (part.pipeline, part.what, _or_unknown(part.gmacs, number), _part_seconds(part, seconds), part.note)
+        for part, seconds in plan.parts
+    ]
+    return _table(("part", "", "GMACs", "left to do", ""), rows, 2)
+
+
+def _part_seconds(part: Part, seconds: float | None) -> str:
+    if part.training is not None and part.training.finished:
+        return "finished"
+    return _or_unknown(seconds, seconds_text)
+
+
+def _or_unknown(value: float | None, text: Callable[[float], str]) -> str:
+    return "unknown" if value is None else text(value)
+
+
+def _times_texts(plan: Plan) -> list[str]:
+    known = [seconds for _, seconds in plan.parts if seconds is not None]
+    more = "more than " if len(known) < len(plan.parts) else ""
+    calibration = plan.calibration
+    assert calibration is not None
+    texts = [
+        f"Time left: {more}{seconds_text(sum(known))} on this {plan.device}, measured in "
+        f"{calibration.seconds:.0f} s: {_measured_text(calibration)}. What else this machine does now is counted in.",
+    ]
+    if plan.not_counted:
+        texts.append(f"Not counted: {listed(plan.not_counted)}; metrics of features; files read and written.")
+    return texts
+
+
+def _measured_text(calibration: Calibration) -> str:
+    """At how many images."""
+    evaluated = [f"{name} at {speed.images}" for name, speed in calibration.speeds.items()]
+    trained = [f"{name} at {step.images}" for name, step in calibration.steps.items() if step.images]
+    guessed = [name for name, step in calibration.steps.items() if not step.images]
+    texts = [f"an evaluation of {listed(evaluated)} images and at 1"]
+    if trained:
+        texts.append(f"training steps of {listed(trained)}")
+    if calibration.feature_seconds is not None:
+        texts.append("features of random images")
+    said = ", ".join(texts)
+    return f"{said}; {listed(guessed)} as evaluations, for want of memory" if guessed else said
+
+
+def _memory_texts(plan: Plan) -> list[str]:
+    texts = []
+    if (held := plan.training_memory()) is not None:
+        one, weights, activations = held
+        kept = (
+            f", and up to {bytes_text(activations)} kept of {counted(one.batch_images, 'image')} for the gradients"
+            if activations
+            else ""
+        )
+        texts.append(
+            f"Memory of training, {one.name} most: {bytes_text(weights)} for weights, gradients, AdamW and averages"
+            f"{kept}, in float32."
+        )
+    networks, starts = plan.sampling_memory()
+    texts.append(
+        f"Memory of sampling: {bytes_text(networks)} for all networks together, and at most {bytes_text(starts)} for "
+        f"what plans share. Free are {bytes_text(plan.free_memory_bytes)}."
+    )
+    return texts
+
+
+def _disk_texts(plan: Plan) -> list[str]:
+    packs = plan.pack_bytes()
+    needed = [
+        f"image packs {'unknown' if packs is None else bytes_text(packs)}",
+        f"checkpoints {bytes_text(plan.checkpoint_bytes())}",
+        f"networks {bytes_text(plan.network_bytes())}",
+        f"results and, while it searches, features at most {bytes_text(plan.result_bytes())}",
+    ]
+    return [f"Disk: {', '.join(needed)}. Free are {bytes_text(plan.free_disk_bytes)}."]
+
+
+def seconds_text(seconds: float) -> str:
+    """Two digits or so, in the unit that a person would take."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{_short(seconds / size)} {unit}"
+    return f"{_short(seconds)} s"
+
+
+def bytes_text(count: float) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{_short(count / size)} {unit}"
+    return f"{count:.0f} B"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
