@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,7 +36,8 @@ from .networks import PlannedTraining
 from .sampling import Call
 
 SECONDS = 12.0  # of all measurements together, about
-MOST_RUNS, MOST_STEPS = 9, 20
+MOST_RUNS, MOST_STEPS = 9, 30
+GROWTH = 8  # of a batch, from one to the next that is tried
 OF_MEMORY = 0.5  # of what is free, that a measurement may take
 WEIGHT = 0.01
 BACK_AND_FORTH = 3  # a training step, in evaluations
@@ -138,11 +140,13 @@ def _speed(backbone: Backbone, p: Parameters, images: KnownImages, device: Devic
 
     an_evaluation(1)  # what happens only once is not timed
     one = _median(lambda: an_evaluation(1), share / 4)
-    most = p.sampling.micro_batch_images
-    count = min(most, max(1, int(share / 4 / one)))  # a batch takes no longer than its images one by one
+    most, count, many = p.sampling.micro_batch_images, 1, one
+    while count < most and GROWTH * many < share / 4:  # a batch takes no longer than its images one by one
+        count = min(GROWTH * count, most)
+        many = an_evaluation(count)
     if count == 1:
         return Speed(0.0, one / backbone.macs, 1)
-    many = _median(lambda: an_evaluation(count), share / 2)
+    many = _median(lambda: an_evaluation(count), share / 3)
     a_mac = max(many - one, many * (count - 1) / count / 10) / (count - 1) / backbone.macs
     return Speed(max(0.0, one - a_mac * backbone.macs), a_mac, count)
 
@@ -175,21 +179,13 @@ def _step(
     module.frozen = [_with_weights(frozen, "cpu").eval() for frozen in module.frozen]
     trained = _with_weights(module, "cpu")
     assert isinstance(trained, NoiseTraining)
-    done_macs = 0.0
-
-    def seconds_of(steps: int) -> float:
-        """A step."""
-        nonlocal done_macs
-        batches = _batches(training, p, images, count, steps)
-        with TemporaryDirectory() as folder:
-            fitted = fit(trained, batches, _one_device(p.hardware), Path(folder), steps + 1, _Nobody(), steps + 1)
-        done_macs = sum(_step_macs(training, batches, step) for step in range(steps))
-        return fitted.seconds
-
-    first = seconds_of(1)
-    steps = min(MOST_STEPS, max(1, int(share / max(first, expected(count)))))
-    seconds = seconds_of(steps)
-    return StepSpeed(seconds * step_macs / done_macs * batch / count, count)
+    steps = 1 + min(MOST_STEPS, max(2, int(share / 2 / expected(count))))
+    batches, clock = _batches(training, p, images, count, steps), _Clock()
+    with TemporaryDirectory() as folder:
+        fit(trained, batches, _one_device(p.hardware), Path(folder), steps + 1, clock, 1)
+    done_macs = [_step_macs(training, batches, step) for step in range(1, steps)]
+    ratios = [seconds / macs for seconds, macs in zip(clock.between, done_macs, strict=True)]
+    return StepSpeed(statistics.median(ratios) * step_macs * batch / count, count)
 
 
 def _batches(training: PlannedTraining, p: Parameters, images: KnownImages, count: int, steps: int) -> StepBatches:
@@ -240,9 +236,17 @@ def _median(run: Callable[[], float], seconds: float) -> float:
     return statistics.median(found)
 
 
-class _Nobody:
-    """Watches a training without keeping anything."""
+class _Clock:
+    """Watches a training by nothing but the time between the ends of its steps: the first one is not counted."""
 
-    def log_metrics(self, values: dict[str, float], step: int) -> None: ...
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+
+    @property
+    def between(self) -> list[float]:
+        return [end - begin for begin, end in pairwise(self._ends)]
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        self._ends.append(time.perf_counter())
 
     def log_images(self, name: str, images_u8: Tensor, step: int) -> None: ...
