@@ -109,7 +109,7 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         (
             "data_preparation.crop",
             "none",
-            "data_preparation: crop belongs to the source image_folder, not to digits",
+            "data_preparation: crop belongs to the sources image_folder and hub, not to digits",
         ),
         (
             "switch_curves.solver",
@@ -201,8 +201,14 @@ FOLDER = {"source": "image_folder", "folder": "photos", "image_size": 32}
         ({"image_size": None}, "data_preparation: image_size is needed for the source image_folder"),
         ({"image_size": 3}, "data_preparation.image_size: Input should be greater than or equal to 4, not 3"),
         ({"image_size": 30}, "backbones.deep: patch 4 does not divide data_preparation.image_size 30"),
-        ({"crop": "left"}, "data_preparation.crop: Input should be 'centre' or 'none', not 'left'"),
-        ({"source": "idx", "mode": "grey"}, "data_preparation: mode belongs to the source image_folder, not to idx"),
+        (
+            {"crop": "left"},
+            "data_preparation.crop: Input should be 'centre', 'none', 'adm', 'celeba_uvit' or 'celeba_duodiff', not",
+        ),
+        (
+            {"source": "idx", "mode": "grey"},
+            "data_preparation: mode belongs to the sources image_folder and hub, not to idx",
+        ),
         (
             {"source": "digits", "folder": None},
             "data_preparation: image_size belongs to images that are read from a folder",
@@ -491,7 +497,7 @@ def test_small_comparisons_have_networks_that_can_be_built(env: str, side: int) 
 
 
 def test_the_cifar10_comparison_is_of_the_published_networks() -> None:
-    parameters = validate(_parameters("cifar10"))
+    parameters = validate(_parameters("cifar10_multistage"))
     assert parameters.multistage is not None
     noise = parameters.noise.schedule()
     found = parameters.multistage.architecture("multistage", 32, 3, "noise", noise)

@@ -31,8 +31,7 @@ def make_stages(project: Path) -> dict[str, Any]:
         catalog, parameters = context.catalog, validate(context.config_loader["parameters"])
         made = {name: pipeline for name, pipeline in pipelines.items() if name != "__default__" and pipeline.nodes}
         stages = {name: _stage(name, pipeline, catalog) for name, pipeline in made.items()}
-    if parameters.data_preparation.folder is not None:
-        stages["data_preparation"]["deps"].append(parameters.data_preparation.folder)
+    stages["data_preparation"]["deps"] += parameters.data_preparation.files
     if taken := [b.taken_from for b in parameters.backbones.values() if b.taken_from is not None]:
         stages["training"]["deps"] += taken
     stages["metric_reference"]["deps"] += parameters.metric_reference.files

@@ -75,7 +75,7 @@ def content_sha256(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     for name, tensor in sorted(tensors.items()):
         array = tensor.detach().cpu().contiguous().numpy()
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.reshape(-1).data)  # no copy: tensors may be mapped from files larger than memory
     return digest.hexdigest()
 
 

@@ -55,6 +55,8 @@ class ExperimentHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol[Any, Any]
     ) -> None:
+        if "params:hardware" in pipeline.inputs():
+            self.parameters.hardware.require_present()
         require_inputs(pipeline, catalog)
         _require_backbones(pipeline, self.parameters)
         self.lock = ExperimentLock(self.project, self.experiment)

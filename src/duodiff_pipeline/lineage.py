@@ -6,6 +6,7 @@ from typing import Any
 from .analysis.denoiser_similarity import DenoiserDifferences
 from .config import Parameters
 from .errors import InputError
+from .images.latents import LatentPack
 from .images.pack import ImagePack
 from .metrics.classifier import FeatureClassifier
 from .metrics.reference import ReferenceStatistics
@@ -31,13 +32,36 @@ class Lineage:
         """Raises InputError where the dataset of this name does not fit the parameters or what was seen before it."""
         if isinstance(data, StoredNetwork):
             self._require_architecture(name, data)
-        for what, value in {**_made_from(name, data), **self._taught_by(name, data)}.items():
+        for what, value in {**self._made_from(name, data), **self._taught_by(name, data)}.items():
             before, other = self._said.setdefault(what, (value, name))
             if value != before:
                 raise InputError(
                     f"{' and '.join(sorted((name, other)))} do not belong together, for their {what} differ: "
                     "run the pipelines that make them again"
                 )
+
+    def _made_from(self, name: str, data: Any) -> dict[str, str]:
+        """sha256 of what it was made from, and shapes, by what they are of."""
+        examples = "latents" if self._parameters.data_preparation.autoencoder else "images"
+        split = "training" if name.startswith("train_") else "held-out"
+        match data:
+            case ImagePack():
+                return {f"{split} images": data.sha256, "image shapes": str(data.shape_chw)}
+            case LatentPack():
+                shapes = {"image shapes": str(data.image_chw), "latent shapes": str(data.shape_chw)}
+                return {f"{split} latents": data.sha256, f"{split} images": data.images_sha256, **shapes}
+            case DenoiserDifferences():
+                return {f"training {examples}": data.data_sha256}
+            case FeatureClassifier() | TorchScriptExtractor():
+                return {"feature extractors": data.sha256}
+            case ReferenceStatistics():
+                of = {"held_out": "held-out images", "train": "training images"}.get(data.split, "published statistics")
+                return {of: data.data_sha256, "feature extractors": data.extractor_sha256}
+            case StoredNetwork(header=header):
+                channels, size = header.architecture["channels"], header.architecture["image_size"]
+                known = {f"training {examples}": header.data_sha256} if header.data_sha256 else {}
+                return {**known, f"{examples.removesuffix('s')} shapes": str((channels, size, size))}
+        return {}
 
     def _taught_by(self, name: str, data: Any) -> dict[str, str]:
         """The network itself and what it was fine-tuned from, by name; where the pipeline trained it, its teacher."""
@@ -134,22 +158,3 @@ class Lineage:
 
 def _label_dropout(conditional: bool, null_class: bool) -> str:
     return ("above 0" if null_class else "0") if conditional else "null"
-
-
-def _made_from(name: str, data: Any) -> dict[str, str]:
-    match data:
-        case ImagePack():
-            images = "training images" if name == "train_images" else "held-out images"
-            return {images: data.sha256, "image shapes": str(data.shape_chw)}
-        case DenoiserDifferences():
-            return {"training images": data.data_sha256}
-        case FeatureClassifier() | TorchScriptExtractor():
-            return {"feature extractors": data.sha256}
-        case ReferenceStatistics():
-            of = {"held_out": "held-out images", "train": "training images"}.get(data.split, "published statistics")
-            return {of: data.data_sha256, "feature extractors": data.extractor_sha256}
-        case StoredNetwork(header=header):
-            channels, size = header.architecture["channels"], header.architecture["image_size"]
-            known = {"training images": header.data_sha256} if header.data_sha256 else {}
-            return {**known, "image shapes": str((channels, size, size))}
-    return {}

@@ -25,6 +25,9 @@ from .pipelines import (
     training,
 )
 
+# what stands for images where networks learn from latents
+LATENTS = {"train_images": "train_latents", "held_out_images": "held_out_latents"}
+
 CONF = Path(__file__).parents[2] / "conf"
 
 # Which networks there are is configuration, so the pipelines depend on it. The hook that validates a run's parameters
@@ -55,9 +58,12 @@ def register_pipelines() -> dict[str, Pipeline]:
     exits_of = parameters["early_exit"]["backbone"]
     ase = None if parameters["ase"] is None else parameters["ase"]["backbone"]
     decoders = _decoders(parameters["multistage"])
-    pipelines = {
-        "data_preparation": data_preparation.create_pipeline(),
+    latents = parameters["data_preparation"].get("autoencoder") is not None
+    of_images = {
+        "data_preparation": data_preparation.create_pipeline(latents),
         "metric_reference": metric_reference.create_pipeline(),
+    }
+    of_examples = {
         "training": training.create_pipeline(
             [name for name in everywhere if name not in (*taken, *imported)], taken, imported
         ),
@@ -72,9 +78,18 @@ def register_pipelines() -> dict[str, Pipeline]:
         **_multistage(parameters["multistage"]),
         "switch_search": switch_search.create_pipeline(serve, ase, decoders),
         "switch_curves": switch_curves.create_pipeline(shallow, deep, parameters["evaluation"]["middle"], list(stages)),
-        "evaluation": evaluation.create_pipeline(list(backbones), ase is not None, decoders),
-        "reporting": reporting.create_pipeline(list(backbones), ase is not None, parameters["multistage"] is not None),
     }
+    of_both = {
+        "evaluation": evaluation.create_pipeline(
+            list(backbones), ase is not None, decoders, LATENTS["held_out_images"] if latents else "held_out_images"
+        ),
+        "reporting": reporting.create_pipeline(
+            list(backbones), ase is not None, parameters["multistage"] is not None, latents
+        ),
+    }
+    if latents:
+        of_examples = {name: _on_latents(pipeline) for name, pipeline in of_examples.items()}
+    pipelines = {**of_images, **of_examples, **of_both}
     return {**pipelines, "__default__": sum(pipelines.values(), Pipeline([]))}
 
 
@@ -86,11 +101,17 @@ def _decoders(settings: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: f"{name}_{settings['seeds'][0]}" for name in several}
 
 
+def _on_latents(pipeline: Pipeline) -> Pipeline:
+    """The same, which takes latents where it would take images."""
+    return Pipeline(pipeline, inputs={name: LATENTS[name] for name in LATENTS.keys() & pipeline.inputs()})
+
+
 def _multistage(settings: Mapping[str, Any] | None) -> dict[str, Pipeline]:
     """The comparison of multistage networks, where the parameters ask for one."""
     if settings is None:
         return {"multistage_training": Pipeline([]), "multistage": Pipeline([])}
-    which = (list(settings["networks"]), settings["seeds"], len(settings["checkpoints"]))
+    searched = settings.get("search") is not None
+    which = (list(settings["networks"]), settings["seeds"], len(settings["checkpoints"]), searched)
     return {
         "multistage_training": multistage.create_training(*which),
         "multistage": multistage.create_pipeline(*which),

@@ -16,9 +16,11 @@ from .provenance import versions
 
 PACKAGE = Path(__file__).parent
 SHARED_CODE = [
+    "config/hardware.py",
     "config/settings.py",
     "config/shared.py",
     "files.py",
+    "processes.py",
     "images",
     "pipelines/measuring.py",
     "pipelines/trained.py",

@@ -30,7 +30,9 @@ def join_search(project: Path, env: str, runtime_params: dict[str, Any]) -> int:
     with KedroSession.create(project, env=env, runtime_params=runtime_params) as session:
         assert isinstance(session, KedroSession)
         context = session.load_context()
-        lineage = Lineage(validate(context.config_loader["parameters"]))
+        parameters = validate(context.config_loader["parameters"])
+        parameters.hardware.require_present()
+        lineage = Lineage(parameters)
         (search,) = (node for node in pipelines[SEARCH].nodes if node.func.__name__ == SEARCHES)
         alone = pipelines[SEARCH].only_nodes(search.name)
         require_inputs(alone, context.catalog)

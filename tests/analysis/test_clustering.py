@@ -64,7 +64,7 @@ def differences(timesteps: list[int], like_data: list[float], like_noise: list[f
     """Draws of which the given shares of 100 coordinates are alike, that is, differ by 0 and not by 1."""
     coordinates = np.arange(100)
     to_ends = [(coordinates >= 100 * np.array(alike)[:, None]).astype(np.float32) for alike in (like_data, like_noise)]
-    return DenoiserDifferences(np.array(timesteps), *to_ends, NOISES[0], "centred", "")
+    return DenoiserDifferences(np.array(timesteps), *to_ends, NOISES[0], "centred", "", 1)
 
 
 DRAWS = differences([10, 20, 20, 30, 40], [1, 0.9, 0.7, 0.2, 0], [0, 0.1, 0.1, 0.8, 1])

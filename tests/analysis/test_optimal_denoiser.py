@@ -93,7 +93,7 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (images(10).astype(np.float32), "float64"),
+        (images(10).astype(np.float16), "float32"),
         (images(10).astype(np.int64), "uint8"),
         (images(10).reshape(10, 4, 4), "N, d"),
         (np.empty((0, 4)), "N, d"),

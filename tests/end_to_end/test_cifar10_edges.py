@@ -20,7 +20,7 @@ def test_edges_are_printed_and_evaluated_anew_for_nothing(tmp_path: Path) -> Non
         labels = rng.integers(0, 10, (20, 1), dtype=np.uint8)
         (folder / name).write_bytes(np.hstack([labels, pixels]).tobytes())
     params = f"data_preparation.folder={folder},timestep_clustering.draws=60"
-    command = ("run", "--env", "cifar10", "--pipelines")
+    command = ("run", "--env", "cifar10_multistage", "--pipelines")
     result = project.kedro(*command, "data_preparation,optimal_denoiser", "--params", params)
     assert result.returncode == 0, result.stderr
     heading, columns, *rows = result.stdout.strip().splitlines()
@@ -29,7 +29,8 @@ def test_edges_are_printed_and_evaluated_anew_for_nothing(tmp_path: Path) -> Non
     assert [row.split()[1] for row in rows] == ["0.5", "0.55", "0.6", "0.65", "0.7", "0.75", "0.8", "0.85", "0.9"]
     assert any(row.split()[-2].endswith(",") for row in rows)  # two edges
 
-    (project.data("03_primary", "cifar10") / "train.safetensors").unlink()  # all that is asked of the images is kept
+    images = project.data("03_primary", "cifar10_multistage") / "train.safetensors"
+    images.unlink()  # all that is asked of them is kept
     again = ("--nodes", "summarise_edges", "--params", f"{params},timestep_clustering.alphas=[0.85]")
     result = project.kedro(*command, "optimal_denoiser", *again)
     assert result.returncode == 0, result.stderr

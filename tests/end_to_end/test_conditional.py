@@ -40,6 +40,9 @@ def test_records_say_the_guidance_of_every_stage_and_count_its_cost(conditional:
     cost = {name: network(conditional, name).module.macs * (2 if name == "deep" else 1) for name in names}
     ase = network(conditional, "ase").module
     cost |= {f"ase/{depth}": ase.part(str(depth)).macs for depth in ase.exit_depths}
+    for name in ("multistage", "searched"):
+        unet = network(conditional, f"{name}_0").module
+        cost |= {f"{name}/{stage}": unet.part(str(stage)).macs for stage in range(3)}
     scale = {name: 2.0 if name == "deep" else 1.0 for name in cost}
     assert {plan["role"] for plan in plans} >= {"deep", "shallow", "duodiff", "control", "adadiff"}
     for plan in plans:

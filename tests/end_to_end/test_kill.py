@@ -243,7 +243,7 @@ def test_changed_parameters_and_changed_code_train_anew(continued: Project) -> N
     assert changed == {"deep", "middle", "shallow"}
     assert with_other_rate != as_before
     code = continued.root / "src" / "duodiff_pipeline" / "training" / "modules.py"
-    code.write_text(code.read_text().replace("squared).mean()", "squared).mean() * 2"))
+    code.write_text(code.read_text().replace("keepdim=True)", "keepdim=True) * 2"))
     changed, with_other_code = trained()
     assert changed == {"deep", "middle", "shallow"}
     assert with_other_code != as_before

@@ -36,7 +36,13 @@ def record(**changes) -> MetricRecord:
 
 
 def test_fields_are_those_of_the_design():
-    assert set(MetricRecord.model_fields) == set(FIELDS) | {"guidance", "reference", "warnings", "expected"}
+    assert set(MetricRecord.model_fields) == set(FIELDS) | {
+        "guidance",
+        "precision",
+        "reference",
+        "warnings",
+        "expected",
+    }
     assert record().warnings == ()
     assert record(k=None, edges=()).k is None
     assert record().expected is None

@@ -133,10 +133,35 @@ def test_a_front_of_three_stages_is_chosen():
     ]
     trials = pd.DataFrame([{"trial": i, **common, **row} for i, row in enumerate(rows)])
     chosen = choose_schedules(trials, 2)
-    assert [(one["trial"], one["edges"], one["serves"]) for one in chosen] == [
-        (1, [700.0, 300.0], list(BACKBONES)),
-        (2, [500.0], ["middle", "deep"]),
+    assert [(one["trial"], one["edges"], one["serves"], one["controls"]) for one in chosen] == [
+        (1, [700.0, 300.0], list(BACKBONES), True),
+        (2, [500.0], ["middle", "deep"], True),
+        (0, [], ["deep"], False),
     ]
+    assert [(one["trial"], one["controls"]) for one in choose_schedules(trials, 1)] == [
+        (1, True),
+        (2, False),
+        (0, False),
+    ]
+
+
+def test_the_rest_of_the_front_is_measured_again_without_controls(bank):
+    common = {"solver": "ddim", "steps": 10, "controls": False}
+    chosen = [
+        {**common, "edges": [], "serves": ["deep"]},
+        {**common, "edges": [], "serves": ["middle"]},
+        {**common, "edges": [], "serves": ["shallow"]},
+        {**common, "edges": [500.0], "serves": ["shallow", "middle"]},
+    ]
+    plans = evaluated_plans(chosen, SETTINGS, bank, BACKBONES, NOISE)
+    found = [(one.plan.name, one.role) for one in plans if one.plan.solver.steps == 10]
+    assert found == [
+        ("deep ddim 10", "deep"),
+        ("middle ddim 10", "front"),
+        ("shallow ddim 10", "shallow"),
+        ("duodiff ddim 10 k=5 shallow-middle", "front"),
+    ]
+    assert not any(one.control_of for one in plans)
 
 
 def test_what_learnt_one_stage_has_no_order_reversed(bank, make_uvit, make_stored):

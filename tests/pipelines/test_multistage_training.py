@@ -70,7 +70,7 @@ def differences(train) -> DenoiserDifferences:
     timesteps = np.arange(0, 1000, 10)
     unlike_data, unlike_noise = (np.where(far, 1.0, 0.0) for far in (timesteps >= 400, timesteps < 700))
     columns = [np.repeat(unlike[:, None], 4, axis=1).astype(np.float32) for unlike in (unlike_data, unlike_noise)]
-    return DenoiserDifferences(timesteps, *columns, NOISE.schedule(), "centred", train.sha256)
+    return DenoiserDifferences(timesteps, *columns, NOISE.schedule(), "centred", train.sha256, len(train))
 
 
 def test_edges_come_by_every_name(differences, train):

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.diffusion.sharding import Sampler
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.diffusion.starts import SharedStarts
+from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.metrics.frechet import GaussianStatistics
 from duodiff_pipeline.metrics.measure import Meter
 from duodiff_pipeline.metrics.reference import ReferenceStatistics
@@ -33,6 +35,9 @@ class Quarters:
         return torch.nn.functional.adaptive_avg_pool2d(images_u8.float(), 2).flatten(1)
 
 
+EXAMPLES = ImagePack(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), "", "held_out", "")
+
+
 @pytest.fixture
 def bank(make_uvit, make_stored) -> NetworkBank:
     return NetworkBank({name: make_stored(make_uvit(i, depth=i)) for i, name in ((1, "shallow"), (3, "deep"))})
@@ -42,7 +47,7 @@ def bank(make_uvit, make_stored) -> NetworkBank:
 def meter() -> Meter:
     features = np.random.default_rng(0).normal(100, 20, (50, 4))
     reference = ReferenceStatistics(GaussianStatistics.from_features(features), "quarters", "0" * 64, "0" * 64, "train")
-    return Meter(Quarters(), reference, NOISE, (1, 8, 8), 22, 4, "cpu")
+    return Meter(Quarters(), reference, NOISE, EXAMPLES, 22, Sampler("cpu", 4))
 
 
 def switched(k: int) -> SamplingPlan:

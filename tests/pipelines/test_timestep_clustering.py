@@ -36,7 +36,7 @@ def train() -> ImagePack:
 
 @pytest.fixture(scope="module")
 def candidates(train, make_uvit, make_stored):
-    differences = measure_denoisers(train, SETTINGS.draws, SETTINGS.data_range, SETTINGS.seed, NOISE)
+    differences = measure_denoisers(train, SETTINGS.draws, SETTINGS.data_range, SETTINGS.seed, SETTINGS.images, NOISE)
     network = make_stored(make_uvit(image_size=4))
 
     def make(train, count, settings=SETTINGS):

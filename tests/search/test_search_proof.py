@@ -13,10 +13,13 @@ from statistics import mean
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.samplers import NSGAIISampler
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.diffusion.sharding import Sampler
 from duodiff_pipeline.diffusion.starts import SharedStarts
+from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.metrics.classifier import FeatureClassifier
 from duodiff_pipeline.metrics.measure import Meter
 from duodiff_pipeline.metrics.reference import ReferenceStatistics
@@ -33,6 +36,7 @@ from duodiff_pipeline.workdir import WorkDir
 
 DATA = Path(__file__).parents[2] / "data"
 NOISE = NoiseSchedule(kind="cosine")
+GARMENTS = ImagePack(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.zeros(1).long(), "", "held_out", "")
 BLOCKS, IMAGES, SEARCH_SEED = (101, 102, 103, 104, 105), 1000, 2
 CANDIDATES = SearchSpace(("ddim",), (4, 5, 8), ("shallow", "deep"), (), NOISE)
 SAMPLED = SearchSpace(("ddim",), (5, 8), ("shallow", "middle", "deep"), (), NOISE)
@@ -75,7 +79,7 @@ def bank() -> NetworkBank:
 def meter() -> Meter:
     extractor = FeatureClassifier.load(DATA / "06_models" / "fashion_mnist" / "extractor.safetensors")
     reference = ReferenceStatistics.load(DATA / "04_feature" / "fashion_mnist" / "reference.safetensors")
-    return Meter(extractor, reference, NOISE, (1, 28, 28), IMAGES, 50, "cpu")
+    return Meter(extractor, reference, NOISE, GARMENTS, IMAGES, Sampler("cpu", 50))
 
 
 def plans_of(space):

@@ -5,7 +5,7 @@ from optuna.trial import TrialState, create_trial
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.search.space import Candidate, SearchSpace
-from duodiff_pipeline.search.trials import best, best_by_parts, spread, trials_table
+from duodiff_pipeline.search.trials import best, best_by_parts, rest_of_front, spread, trials_table
 
 SPACE = SearchSpace(
     ("ddim",),
@@ -156,6 +156,17 @@ def test_where_the_front_has_no_several_stages_the_best_of_them_is_taken():
 def test_of_equal_fid_the_cheaper_comes_first():
     rows = [("dear", 2, 7.0, 9.0, False), ("cheap", 2, 7.0, 8.0, False), ("deep", 1, 5.0, 3.0, True)]
     assert plans(spread(table(*rows), 1)) == ["cheap"]
+
+
+def test_the_rest_of_the_front_is_all_that_is_not_taken_yet():
+    alone = [("deep", 1, 5.0, 30.0, True), ("middle", 1, 6.0, 25.0, False), ("shallow", 1, 90.0, 10.0, True)]
+    found = table(*alone, *FRONT, FRONT[0])
+    taken = spread(found, 3)
+    rest = plans(rest_of_front(found, taken))
+    assert set(rest) == {"deep", "shallow", "k=3", "k=7"}
+    assert len(rest) == 4
+    found.loc[found["plan"] == "shallow", "edges_by"] = "decoders"
+    assert "shallow" not in plans(rest_of_front(found, taken))
 
 
 def test_exit_schedules_are_chosen_for_themselves():

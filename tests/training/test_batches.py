@@ -3,15 +3,17 @@ import pytest
 import torch
 from scipy import stats
 
+from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.images.pixels import from_uint8
 from duodiff_pipeline.training.batches import StageBatches, StepBatches
 
 IMAGES = torch.arange(30 * 16).view(30, 1, 4, 4).remainder(256).to(torch.uint8)
 IMAGES[:, 0, 0, 0] = torch.arange(30)  # says which image it is
+EXAMPLES = ImagePack(IMAGES, torch.zeros(30, dtype=torch.int64), "", "train", "")
 
 
 def batches(**changes) -> StepBatches:
-    options = {"images_nchw": IMAGES, "timesteps": (0, 1000), "batch_images": 7, "steps": 40, "seed": 0}
+    options = {"examples": EXAMPLES, "timesteps": (0, 1000), "batch_images": 7, "steps": 40, "seed": 0}
     return StepBatches(**{**options, **changes})
 
 
@@ -101,7 +103,7 @@ def test_timesteps_of_a_stage_are_uniform_over_it_alone():
 
 
 def stage_batches(weights="uniform", edges=(60.5, 20.0), steps=4000, **changes) -> StageBatches:
-    return StageBatches(IMAGES, edges, 100, weights, changes.get("batch_images", 7), steps, changes.get("seed", 0))
+    return StageBatches(EXAMPLES, edges, 100, weights, changes.get("batch_images", 7), steps, changes.get("seed", 0))
 
 
 def test_every_batch_lies_in_one_stage_and_edges_part_as_schedules_do(noise):
@@ -135,13 +137,13 @@ def test_over_many_batches_timesteps_have_the_wanted_density(weights):
 
 def test_published_weights_have_the_published_densities():
     """0.75, 1.77 and 0.90 of uniform with the edges of CIFAR-10, from data to noise (arXiv 2312.09181's code)."""
-    of = StageBatches(IMAGES, (631.0, 442.0), 1000, "stages", 1, 1, 0)
+    of = StageBatches(EXAMPLES, (631.0, 442.0), 1000, "stages", 1, 1, 0)
     counts = np.array([high - low for low, high in of.ranges])
     np.testing.assert_allclose((of.shares / (counts / 1000))[::-1], [0.75, 1.77, 0.90], atol=0.007)
 
 
 def test_one_stage_is_no_stages():
-    of = StageBatches(IMAGES, (), 1000, "uniform", 7, 40, 0)
+    of = StageBatches(EXAMPLES, (), 1000, "uniform", 7, 40, 0)
     for step in (0, 3, 39):
         for a, b in zip(of[step][:3], batches()[step][:3], strict=True):
             assert torch.equal(a, b)

@@ -39,7 +39,7 @@ def test_every_image_errs_at_the_depth_of_its_timestep(make_uvit, noise, batch, 
         weight /= 3 * share[depth] if weighting == "equal_depths" else 1
         expected += weight * float(error.square().mean()) / 5
     module = ExitScheduleTraining(network, schedule, weighting, noise, optimisation(gamma))
-    assert float(module.training_step(batch, 0)) == pytest.approx(expected, rel=1e-4)
+    assert float(module.loss(batch)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_weights_of_timesteps_have_mean_one_and_equal_sums_over_depths():
@@ -63,7 +63,7 @@ def test_embeddings_of_time_and_place_stay_and_the_rest_learns(make_uvit, noise,
     optimiser = torch.optim.AdamW(network.parameters(), 1e-2, weight_decay=0.1)
     for _ in range(3):
         optimiser.zero_grad()
-        training.training_step(batch, 0).backward()
+        training.loss(batch).backward()
         optimiser.step()
     moved = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved == before.keys() - frozen
@@ -77,7 +77,7 @@ def test_a_truncated_network_learns_to_leave(make_uvit, noise, batch):
     losses = []
     for _ in range(40):
         optimiser.zero_grad()
-        loss = training.training_step(batch, 0)
+        loss = training.loss(batch)
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from duodiff_pipeline.errors import InputError
+from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.training.batches import StepBatches
 from duodiff_pipeline.training.exit_schedules import ExitScheduleTraining
@@ -16,7 +17,8 @@ from duodiff_pipeline.training.modules import EarlyExitTraining, NoisePrediction
 from duodiff_pipeline.training.optimisation import Optimisation
 
 STEPS = 20
-IMAGES = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = ImagePack(PIXELS, torch.zeros(30, dtype=torch.int64), "", "train", "")
 
 
 class KilledError(Exception):
@@ -121,10 +123,11 @@ def make_schedule_training(make_uvit, noise):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(training, folder="work", every=5, precision="32-true", observer=None, draw=None) -> Fitted:
+    def run(training, folder="work", every=5, precision="32-true", observer=None, draw=None, until=None) -> Fitted:
         batches = StepBatches(IMAGES, (0, 1000), 4, training.optimisation.steps, seed=3)
         hardware = Hardware("cpu", 1, precision)
-        return fit(training, batches, hardware, tmp_path / folder, every, observer or Observer(), 6, draw)
+        observer = observer or Observer()
+        return fit(training, batches, hardware, tmp_path / folder, every, observer, 6, draw, until=until)
 
     return run
 
@@ -168,6 +171,20 @@ def test_a_training_killed_twice_goes_on_twice(make_training, run):
             run(killed, every=3)
     assert run(last, every=3).first_step == 6
     assert_same_training(last, whole)
+
+
+@pytest.mark.parametrize("until", [5, 8])  # at a checkpoint, and between two
+def test_a_training_that_stops_on_its_way_goes_on_as_if_it_had_not(make_training, run, until):
+    whole, begun, again, ended = (make_training() for _ in range(4))
+    expected = run(whole, "whole")
+    run(begun, until=until)
+    assert len(begun.step_losses) == until
+    run(again, until=until)
+    assert again.step_losses == []
+    found = run(ended)
+    assert (found.first_step, found.losses) == (until, expected.losses)
+    assert ended.rates == whole.rates[until:]
+    assert_same_training(ended, whole)
 
 
 def test_a_finished_training_makes_no_step_again(make_training, run):
@@ -216,21 +233,25 @@ def test_average_of_a_fine_tuning_begins_at_the_loaded_weights(make_schedule_tra
         torch.testing.assert_close(found.double(), average, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("warmup_steps", [0, 1, 4, STEPS - 1])
-def test_learning_rate_warms_up_linearly_and_falls_along_a_cosine(make_training, run, warmup_steps):
-    training = make_training(warmup_steps=warmup_steps)
+@pytest.mark.parametrize(
+    ("warmup_steps", "schedule"), [(0, "cosine"), (1, "cosine"), (4, "constant"), (STEPS - 1, "cosine")]
+)
+def test_learning_rate_warms_up_linearly_and_falls_along_a_cosine_or_stays(make_training, run, warmup_steps, schedule):
+    training = make_training(warmup_steps=warmup_steps, rate_schedule=schedule)
     run(training)
     for i, rate in enumerate(training.rates):
         if i < warmup_steps:
             start = 1 / warmup_steps
             share = start + (1 - start) * i / warmup_steps
+        elif schedule == "constant":
+            share = 1.0
         else:
             share = (1 + math.cos(math.pi * (i - warmup_steps) / (STEPS - warmup_steps))) / 2
         assert rate == pytest.approx(1e-2 * share, rel=1e-6)
 
 
 def test_gradients_are_clipped_by_norm(make_training, run):
-    free, clipped = make_training(clip_norm=1e9), make_training(clip_norm=0.01)
+    free, clipped = make_training(clip_norm=None), make_training(clip_norm=0.01)
     run(free, "free")
     run(clipped, "clipped")
     assert min(free.gradient_norms) > 0.02

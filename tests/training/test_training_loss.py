@@ -63,7 +63,7 @@ def test_loss_of_a_backbone_is_the_weighted_mean_squared_error_on_the_noise(make
         snr = noise.abar[TIMESTEPS[n]] / (1 - noise.abar[TIMESTEPS[n]])
         weight = 1.0 if gamma is None else min(snr, gamma) / snr
         expected += weight * float(error[n].square().sum()) / 64 / 5
-    found = NoisePrediction(network, noise, optimisation(gamma)).training_step(batch, 0)
+    found = NoisePrediction(network, noise, optimisation(gamma)).loss(batch)
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
@@ -77,7 +77,7 @@ def test_loss_of_a_student_is_its_weighted_distance_to_the_teacher(make_uvit, no
     ]
     expected = sum(w * float(e.square().mean()) for w, e in zip(weights, error, strict=True)) / 5
     module = NoisePrediction(student.requires_grad_(True), noise, optimisation(gamma), teacher)
-    found = module.training_step(batch, 0)
+    found = module.loss(batch)
     assert float(found) == pytest.approx(expected, rel=1e-4)
     found.backward()
     assert all(p.grad is not None for p in student.parameters() if p.requires_grad)
@@ -99,7 +99,7 @@ def test_loss_of_early_exits_weighs_heads_but_not_probes(make_uvit, make_exits, 
             weight = 1.0 if gamma is None else min(snr, gamma) / snr
             expected += (float(u[i, n]) - float(error.abs().tanh().mean())) ** 2 / 5
             expected += (1 - float(u[i, n])) * weight * float(error.square().mean()) / 5
-    found = EarlyExitTraining(exits, network, noise, optimisation(gamma)).training_step(batch, 0)
+    found = EarlyExitTraining(exits, network, noise, optimisation(gamma)).loss(batch)
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
@@ -118,7 +118,7 @@ def test_loss_of_shared_exits_weighs_the_network_and_layers_but_not_probes(
             weight = 1.0 if gamma is None else min(snr, gamma) / snr
             expected += float((confidence[i, n] - (1 - error.abs().tanh())).square().mean()) / 5 / 3
             expected += (trust[i] / sum(trust) + (i == 2)) * weight * float(error.square().mean()) / 5
-    found = SharedExitTraining(exits, noise, optimisation(gamma)).training_step(batch, 0)
+    found = SharedExitTraining(exits, noise, optimisation(gamma)).loss(batch)
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
@@ -137,7 +137,7 @@ def test_exits_learn(make_uvit, noise, batch, variant, probe):
     losses = []
     for _ in range(40):
         optimiser.zero_grad()
-        loss = training.training_step(batch, 0)
+        loss = training.loss(batch)
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
@@ -163,17 +163,15 @@ def test_labels_reach_every_network_that_is_trained(make_uvit, make_exits, make_
         "exit schedule": lambda: ExitScheduleTraining(network, schedule, "uniform", noise, optimisation(None)),
         "decoders": lambda: StageNoisePrediction(unet, (500.0,), noise, optimisation(None)),
     }[kind]()
-    losses = {
-        float(module.training_step(batch._replace(labels=labels), 0)) for labels in (LABELS, LABELS.flip(0), LABELS * 0)
-    }
+    losses = {float(module.loss(batch._replace(labels=labels))) for labels in (LABELS, LABELS.flip(0), LABELS * 0)}
     assert len(losses) == 3
     with pytest.raises(InputError, match="labels are needed"):
-        module.training_step(batch, 0)
+        module.loss(batch)
 
 
 def test_loss_of_a_conditional_backbone_is_its_error_given_the_labels(make_uvit, noise, batch):
     network = make_uvit(num_classes=5, null_class=True)
     error = network(noisy(batch, noise), TIMESTEPS, LABELS).double() - batch.eps.double()
     module = NoisePrediction(network, noise, optimisation(None))
-    found = module.training_step(batch._replace(labels=LABELS), 0)
+    found = module.loss(batch._replace(labels=LABELS))
     assert float(found) == pytest.approx(float(error.square().mean()), rel=1e-5)

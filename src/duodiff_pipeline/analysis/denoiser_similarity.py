@@ -31,7 +31,7 @@ class DenoiserDifferences:
 
     timesteps: (K,) int64, rising.
     to_data, to_noise: (K, d) float32, |eps*_n(x_n) - eps*_m(x_m)| for m = 0 and m = T-1.
-    noise, data_range, data_sha256: what they were drawn on.
+    noise, data_range, data_sha256, images: what they were drawn on, and how many images of it.
     """
 
     timesteps: Ints
@@ -40,9 +40,11 @@ class DenoiserDifferences:
     noise: NoiseSchedule
     data_range: DataRange
     data_sha256: str
+    images: int
 
     def save(self, path: Path) -> None:
-        header = {"noise": asdict(self.noise), "data_range": self.data_range, "data_sha256": self.data_sha256}
+        header = {"noise": asdict(self.noise), "images": self.images}
+        header |= {"data_range": self.data_range, "data_sha256": self.data_sha256}
         tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("timesteps", "to_data", "to_noise")}
         save_tensors(path, KIND, header, tensors)
 
@@ -51,8 +53,8 @@ class DenoiserDifferences:
         """Raises InputError, naming the file, where it is missing or damaged."""
         header, tensors = load_tensors(path, KIND)
         timesteps, to_data, to_noise = (tensors[name].numpy() for name in ("timesteps", "to_data", "to_noise"))
-        noise = NoiseSchedule(**header["noise"])
-        return cls(timesteps, to_data, to_noise, noise, header["data_range"], header["data_sha256"])
+        header["noise"] = NoiseSchedule(**header["noise"])
+        return cls(timesteps, to_data, to_noise, **header)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,7 @@ def denoiser_differences(
         noise=denoiser.noise,
         data_range=denoiser.data_range,
         data_sha256=data_sha256,
+        images=len(denoiser.images),
     )
 
 

@@ -8,7 +8,7 @@ Symbols: y_i (d,) the N training images, x_n = s_n y + r_n eps with s_n = sqrt(a
     eps*_n(x)     (x - s_n E[y | x, n]) / r_n
 
 Images lie in [-1, 1] (`centred`), as networks are trained on them, or in [0, 1] (`unit`), as the paper's scripts leave
-them, which halves the signal: edges found there are not those of the training.
+them, which halves the signal: edges found there are not those of the training. Latents (`latent`) lie where they lie.
 """
 
 from dataclasses import dataclass
@@ -21,38 +21,42 @@ from ..diffusion.noise import NoiseSchedule
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-DataRange = Literal["centred", "unit"]
+DataRange = Literal["centred", "unit", "latent"]
 
 
 @dataclass(frozen=True, eq=False)
 class OptimalDenoiser:
     """The denoiser that no network trained on `images` can beat there: it knows them all.
 
-    images: (N, d), uint8 pixels, which are scaled to the data range, or float64 within it.
+    images: (N, d), uint8 pixels, which are scaled to the data range, or floats within it.
     chunk_images: training images held against the queries at a time; bounds memory to B * chunk_images floats beside
     the images as they are and one chunk of them in float64.
 
     Raises ValueError for images of another shape, type or range.
     """
 
-    images: NDArray[np.uint8] | Floats
+    images: NDArray[np.uint8] | NDArray[np.float32] | Floats
     noise: NoiseSchedule
     chunk_images: int = 4096
     data_range: DataRange = "centred"
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 2 or self.images.dtype not in (np.uint8, np.float64) or not self.images.size:
-            raise ValueError(f"images must be (N, d) uint8 or float64, not {self.images.shape} {self.images.dtype}")
-        low = -1 if self.data_range == "centred" else 0
+        if self.images.ndim != 2 or self.images.dtype not in (np.uint8, np.float32, np.float64) or not self.images.size:
+            raise ValueError(
+                f"images must be (N, d) uint8, float32 or float64, not {self.images.shape} {self.images.dtype}"
+            )
+        bound = np.inf if self.data_range == "latent" else 1
+        low = 0 if self.data_range == "unit" else -bound
         # written so that it also refuses NaN
-        if self.images.dtype == np.float64 and not (self.images.min() >= low and self.images.max() <= 1):
+        if self.images.dtype != np.uint8 and not (self.images.min() >= low and self.images.max() <= bound):
             raise ValueError(f"images must be scaled to [{low}, 1]")
 
-    def scaled(self, images: NDArray[np.uint8] | Floats) -> Floats:
+    def scaled(self, images: NDArray[np.uint8] | NDArray[np.float32] | Floats) -> Floats:
         """Images as they are stored to float64 in the data range."""
         if images.dtype != np.uint8:
             return images.astype(np.float64, copy=False)
-        scaled: Floats = images / 127.5 - 1 if self.data_range == "centred" else images / 255
+        levels = images.astype(np.float64)
+        scaled: Floats = levels / 127.5 - 1 if self.data_range == "centred" else levels / 255
         return scaled
 
     def scales(self, timesteps: Ints) -> tuple[Floats, Floats]:

@@ -5,13 +5,16 @@ The whole tree is validated before any node runs; what is unknown or out of boun
 
 from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
+from .autoencoder import LatentSource
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .hardware import HardwareSettings
+from .hub import HubSource
 from .multistage import Multistage, StageNetwork
 from .parameters import Globals, Parameters
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
-from .shared import HardwareSettings, Noise, Sampling, SolverSettings
+from .shared import Noise, Sampling, SolverSettings
 from .training import Backbone, EarlyExit, FromCheckpoint, Stage, Training
 from .validation import validate, validate_globals
 
@@ -25,6 +28,8 @@ __all__ = [
     "FromCheckpoint",
     "Globals",
     "HardwareSettings",
+    "HubSource",
+    "LatentSource",
     "LossGap",
     "MetricReference",
     "Multistage",

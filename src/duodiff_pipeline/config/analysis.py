@@ -28,7 +28,14 @@ class TimestepClustering(Settings):
     nodes: int = Field(ge=4, description="timesteps of the pairwise similarity matrix")
     node_draws: int = Field(ge=1, description="draws at every node of that matrix")
     data_range: DataRange = Field(
-        description="of images: centred, [-1, 1], as networks see them; unit, [0, 1], as in the paper's scripts"
+        description="of images: centred, [-1, 1], as networks see them; unit, [0, 1], as in the paper's scripts; "
+        "latent: of latents, as networks see them"
+    )
+    images: int | None = Field(
+        default=None,
+        ge=2,
+        description="training images, evenly spread, that the optimal denoisers know; null: all, which time is "
+        "proportional to; of latents 4 bytes a number of each are held in memory",
     )
     etas: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         min_length=1, description="eta: largest difference of optimal denoisers that counts as equal, in units of noise"

@@ -1,60 +1,85 @@
 """Sections of the data: images, and the reference they are measured against."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..images.decoding import Crop, Decoding, Filter, Mode
+from ..images.crops import OWN_FILTERS, Crop, Filter
+from ..images.decoding import Decoding, Mode
 from ..images.folder import Labels
+from .autoencoder import LatentSource
+from .hub import HubSource
 from .settings import Settings
 
 
 class DataPreparation(Settings):
     """Where the images come from."""
 
-    source: Literal["digits", "idx", "cifar10", "image_folder"] = Field(
+    source: Literal["digits", "idx", "cifar10", "image_folder", "hub"] = Field(
         description="digits: embedded in scikit-learn; idx: a folder of the MNIST family; cifar10: of CIFAR-10's "
-        "binary version; image_folder: of image files"
+        "binary version; image_folder: of image files; hub: a Hugging Face dataset, there or here"
     )
     folder: str | None = Field(
         description="folder with the four IDX files, gzipped or not, the six .bin files of CIFAR-10, or image files; "
-        "null for digits"
+        "null for digits and hub"
+    )
+    hub: HubSource | None = Field(default=None, description="hub: which dataset; other sources do not look at it")
+    autoencoder: LatentSource | None = Field(
+        default=None, description="whose latents networks learn from; null: they learn from the images themselves"
     )
     held_out_share: float = Field(
-        gt=0, lt=1, description="share of images held out; IDX and CIFAR-10 files bring a split"
+        gt=0, lt=1, description="share of images held out; IDX and CIFAR-10 files bring a split, and so may hub"
     )
     image_size: int | None = Field(
         ge=4,
         le=1024,
-        description="image_folder: side of the images made, pixels; idx, cifar10: a divisor of their side, or null",
+        description="image_folder, hub: side of the images made, pixels; idx, cifar10: a divisor of theirs, or null",
     )
     crop: Crop | None = Field(
-        description="image_folder: centre, as null, cuts out the largest square; none refuses what is not square"
+        description="image_folder, hub: centre, as null, cuts out the largest square; none refuses what is not square; "
+        "adm, celeba_uvit and celeba_duodiff are those papers', see images.crops"
     )
-    resize_filter: Filter | None = Field(description="image_folder: Pillow's filter; null is lanczos")
-    mode: Mode | None = Field(description="image_folder: colour, as null, makes 3 channels, grey 1")
+    resize_filter: Filter | None = Field(
+        description="image_folder, hub: Pillow's filter; null is lanczos, and a paper's crop has its own"
+    )
+    mode: Mode | None = Field(description="image_folder, hub: colour, as null, makes 3 channels, grey 1")
     labels: Labels | None = Field(
         description="image_folder: subfolders, as null, makes each first-level one a class; none makes no classes"
     )
 
-    seed: int = Field(ge=0, lt=2**32, description="digits, image_folder: key of the split")
+    seed: int = Field(ge=0, lt=2**32, description="digits, image_folder, hub: key of the split")
 
     @model_validator(mode="after")
     def _keys_belong_to_source(self) -> "DataPreparation":
-        if (self.source == "digits") != (self.folder is None):
+        if (self.source in ("digits", "hub")) != (self.folder is None):
             raise ValueError("folder is needed for the sources idx, cifar10 and image_folder, and only there")
+        if self.source == "hub" and self.hub is None:
+            raise ValueError("hub, which says which dataset, is needed for the source hub")
         if self.source == "digits" and self.image_size is not None:
-            raise ValueError("image_size belongs to images that are read from a folder, not to digits")
-        own = ("crop", "resize_filter", "mode", "labels")
-        foreign = [key for key in own if getattr(self, key) is not None]
-        if self.source != "image_folder" and foreign:
-            raise ValueError(f"{foreign[0]} belongs to the source image_folder, not to {self.source}")
-        if self.source == "image_folder" and self.image_size is None:
-            raise ValueError("image_size is needed for the source image_folder: the side of the images made, pixels")
+            raise ValueError("image_size belongs to images that are read from a folder or a dataset, not to digits")
+        decoded = {"crop", "resize_filter", "mode"}
+        own = {"image_folder": {*decoded, "labels"}, "hub": decoded}.get(self.source, set())
+        foreign = [key for key in ("crop", "resize_filter", "mode", "labels") if getattr(self, key) is not None]
+        for key in foreign:
+            if key not in own:
+                others = "source image_folder" if key == "labels" else "sources image_folder and hub"
+                raise ValueError(f"{key} belongs to the {others}, not to {self.source}")
+        if own and self.image_size is None:
+            raise ValueError(f"image_size is needed for the source {self.source}: the side of the images made, pixels")
+        if self.crop in OWN_FILTERS and self.resize_filter is not None:
+            raise ValueError(f"resize_filter is for centre and none; crop {self.crop} has a filter of its own")
         return self
 
+    @property
+    def files(self) -> list[str]:
+        """What is read of the user's here: a folder of images, a dataset, an autoencoder."""
+        of_hub = [of for of in (self.hub and self.hub.dataset, self.autoencoder and self.autoencoder.path) if of]
+        here = [path for path in of_hub if Path(path).expanduser().exists()]
+        return [*([self.folder] if self.folder is not None else []), *here]
+
     def decoding(self) -> Decoding:
-        """How files of an image_folder become images."""
+        """How encoded images of an image_folder, or of a dataset, become images."""
         assert self.image_size is not None
         return Decoding(self.image_size, self.crop or "centre", self.resize_filter or "lanczos", self.mode or "colour")
 

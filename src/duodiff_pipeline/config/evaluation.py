@@ -24,7 +24,10 @@ class Evaluation(Settings):
         min_length=1, description="images drawn at once, for the seconds of the clock"
     )
     solver: SolverSettings
-    schedules: int = Field(ge=1, description="schedules of the search's front to evaluate")
+    schedules: int = Field(
+        ge=1,
+        description="schedules of the search's front that get controls of their cost; the whole front is evaluated",
+    )
     exit_thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         description="AdaDiff thresholds to evaluate, uncertainties as those of exit_statistics"
     )

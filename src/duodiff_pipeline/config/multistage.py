@@ -11,7 +11,7 @@ from ..networks.unet import UNetConfig
 from ..training.batches import StageWeights
 from .settings import Distinct, Settings
 
-EdgesBy = Literal["optimal_denoiser", "uniform", "snr"]
+EdgesBy = Literal["optimal_denoiser", "uniform", "snr", "searched"]
 
 
 class StageNetwork(Settings):
@@ -23,8 +23,8 @@ class StageNetwork(Settings):
     shared_encoder: bool = Field(default=True, description="one for all decoders; false: separate networks")
     edges: EdgesBy | tuple[float, ...] | None = Field(
         default=None,
-        description="between the stages: optimal_denoiser as the paper has it, uniform timesteps, snr (its rival), or "
-        "timesteps from noise to data; null where there is one decoder",
+        description="between the stages: optimal_denoiser as the paper has it, uniform timesteps, snr (its rival), "
+        "searched, as `search` says, or timesteps from noise to data; null where there is one decoder",
     )
 
     @model_validator(mode="after")
@@ -44,6 +44,13 @@ class StageNetwork(Settings):
         return self
 
 
+class EdgeSearch(Settings):
+    """Successive halving over the edges of one network, trained with all of them for a while."""
+
+    trainings: int = Field(ge=2, description="most candidates trained; of more, so many that are evenly spread")
+    seed: int = Field(ge=0, description="key of the noise that the candidates share when FID is measured")
+
+
 class Multistage(Settings):
     """U-Nets with a decoder a stage against others at equal cost of training (arXiv 2312.09181)."""
 
@@ -55,6 +62,11 @@ class Multistage(Settings):
     attention_sides: tuple[int, ...] = Field(description="sides of the levels with attention, pixels")
     networks: dict[Annotated[str, Field(pattern="^[a-z][a-z_]*$")], StageNetwork] = Field(
         min_length=2, description="by name; the first is the one that the others are held against"
+    )
+    search: EdgeSearch | None = Field(
+        default=None,
+        description="how the edges of the network that has them searched are found: of those that clusterings propose, "
+        "by timestep_clustering's etas and alphas, the better half goes on after every checkpoint",
     )
     eta: float = Field(gt=0, description="of edges by optimal_denoiser: see timestep_clustering.etas")
     alpha: float = Field(gt=0, lt=1, description="of edges by optimal_denoiser: see timestep_clustering.alphas")
@@ -80,10 +92,20 @@ class Multistage(Settings):
                 raise ValueError(f"{key} must rise, not {list(getattr(self, key))}")
         for steps in self.sampling_steps:
             Solver(self.solver, steps)
+        searched = [name for name, network in self.networks.items() if network.edges == "searched"]
+        if len(searched) != (self.search is not None):
+            raise ValueError(f"search belongs to one network with edges: searched, and there are {len(searched)}")
+        if searched and not self.checkpoints:
+            raise ValueError("search compares trainings at checkpoints, of which there are none")
         percents = [percent(share) for share in self.checkpoints]
         if len(set(percents)) < len(percents) or not all(0 < p < 100 for p in percents):
             raise ValueError("checkpoints must differ by a percent, and lie between 1 and 99 percent")
         return self
+
+    @property
+    def searched(self) -> str | None:
+        """The network whose edges are searched."""
+        return next((name for name, network in self.networks.items() if network.edges == "searched"), None)
 
     def architecture(
         self, name: str, image_size: int, channels: int, predicts: Predicts, noise: NoiseSchedule, **more: Any

@@ -11,10 +11,11 @@ from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
 from .data import DataPreparation, MetricReference
 from .evaluation import Evaluation
+from .hardware import HardwareSettings
 from .multistage import Multistage
 from .search import SwitchCurves, SwitchSearch
 from .settings import Settings
-from .shared import HardwareSettings, Noise, Sampling
+from .shared import Noise, Sampling
 from .training import Backbone, EarlyExit, Stage, Training
 
 ROLES = ("shallow", "middle", "deep", "duodiff", "reversed")  # in records and figures, of all-timestep networks
@@ -47,7 +48,7 @@ class Parameters(Settings):
         for taken, by in (("early_exits", "early_exit"), ("ase", "stage_training")):
             if taken in self.backbones:
                 raise ValueError(f"backbones: {taken} is the name of what the pipeline {by} trains")
-        side = self.data_preparation.image_size
+        side = None if self.data_preparation.autoencoder else self.data_preparation.image_size
         for name, backbone in self.backbones.items():
             if side is not None and side % backbone.patch:
                 raise ValueError(
@@ -77,6 +78,8 @@ class Parameters(Settings):
         if self.ase is not None:
             self._require_exit_schedule(self.ase)
         self._require_guidance()
+        self._require_equal_shares()
+        self._require_latents()
         counted = {
             "exit_statistics.solver.steps": [self.exit_statistics.solver.steps],
             "switch_search.steps": self.switch_search.steps,
@@ -95,6 +98,15 @@ class Parameters(Settings):
                 "evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed"
             )
         return self
+
+    def _require_equal_shares(self) -> None:
+        """Raises ValueError where a batch of training cannot be cut into equal pieces for all processes."""
+        images, shared = self.training.batch_images, self.hardware
+        if images % (shared.devices * shared.gradient_accumulation):
+            raise ValueError(
+                f"training.batch_images is {images}, no multiple of hardware.devices {shared.devices} times "
+                f"hardware.gradient_accumulation {shared.gradient_accumulation}"
+            )
 
     @property
     def everywhere(self) -> list[str]:
@@ -144,6 +156,18 @@ class Parameters(Settings):
             raise ValueError(f"sampling.guidance names {unknown[0]!r}, but the networks are {sorted(named)}")
         if set(self.sampling.guidance_by(named).values()) != {1} and not self.training.label_dropout:
             raise ValueError("sampling.guidance other than 1 needs training.label_dropout above 0")
+
+    def _require_latents(self) -> None:
+        """Raises ValueError where what is asked of latents is what they do not have, or of images what they do not."""
+        autoencoder = self.data_preparation.autoencoder
+        if autoencoder is not None and self.training.flip and not autoencoder.mirrored:
+            raise ValueError(
+                "training.flip needs the latents of mirrored images: data_preparation.autoencoder.mirrored"
+            )
+        if (autoencoder is not None) != (self.timestep_clustering.data_range == "latent"):
+            raise ValueError(
+                "timestep_clustering.data_range must be latent with data_preparation.autoencoder, and only there"
+            )
 
     def _require_stages(self, stages: Mapping[str, Stage]) -> None:
         """Raises ValueError where a backbone of one stage would have to serve elsewhere."""

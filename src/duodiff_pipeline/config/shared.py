@@ -1,16 +1,15 @@
-"""Sections that most nodes read: noise, hardware, sampling; and a solver as parameters name it."""
+"""Sections that most nodes read: noise, sampling; and a solver as parameters name it."""
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from ..diffusion.noise import NoiseKind, NoiseSchedule
+from ..diffusion.sampling import SamplingPrecision
 from ..diffusion.solvers import Solver, SolverName
 from .settings import Settings
-
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Noise(Settings):
@@ -28,21 +27,13 @@ class Noise(Settings):
         return NoiseSchedule(self.kind, self.timesteps)
 
 
-class HardwareSettings(Settings):
-    """Where the work runs."""
-
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
-        description="Lightning's accelerator; sampling follows it"
-    )
-    devices: int = Field(ge=1, le=1, description="devices of one training")
-    precision: Precision = Field(description="Lightning's precision of training")
-    threads: int | None = Field(ge=1, description="CPU threads of PyTorch; null leaves its default")
-
-
 class Sampling(Settings):
     """How images are generated everywhere."""
 
     micro_batch_images: int = Field(ge=1, description="images sampled at once, part of every record")
+    precision: SamplingPrecision = Field(
+        default="float32", description="in which networks are evaluated, by autocast; part of every record"
+    )
     guidance: float | dict[str, float] = Field(
         description="s of classifier-free guidance, eps_null + s (eps_label - eps_null), in all stages, or by the "
         "backbone that serves (1 for who is not named); 1 is the label alone, 0 no label, anything else costs twice"

@@ -13,7 +13,7 @@ from ..networks.preconditioning import Predicts
 from ..networks.probes import ProbeName
 from ..networks.transformer import TransformerConfig
 from ..networks.uvit import UViTConfig
-from ..training.optimisation import Optimisation
+from ..training.optimisation import Optimisation, RateSchedule
 from .settings import Settings
 
 
@@ -107,12 +107,15 @@ class Training(Settings):
 
     batch_images: int = Field(ge=1, description="images a step")
     learning_rate: float = Field(gt=0, description="AdamW's peak learning rate")
-    warmup_steps: int = Field(ge=0, description="steps of linear warm-up; a cosine to 0 follows")
+    warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
+    rate_schedule: RateSchedule = Field(
+        default="cosine", description="of the learning rate after the warm-up: cosine, to 0, or constant"
+    )
     weight_decay: float = Field(ge=0, description="AdamW's weight decay")
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         description="AdamW's betas"
     )
-    clip_norm: float = Field(gt=0, description="largest gradient norm")
+    clip_norm: float | None = Field(gt=0, description="largest gradient norm; null: any")
     ema_decay: float = Field(ge=0, lt=1, description="decay a step of the averaged weights")
     predicts: Predicts = Field(
         description="what the networks' last layer puts out, the noise being derived from it; edm: what the "
@@ -155,6 +158,7 @@ class Training(Settings):
             weight_decay=self.weight_decay,
             adam_betas=self.adam_betas,
             clip_norm=self.clip_norm,
+            rate_schedule=self.rate_schedule,
             ema_decay=self.ema_decay,
             min_snr_gamma=self.min_snr_gamma,
         )

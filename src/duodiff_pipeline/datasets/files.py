@@ -11,6 +11,7 @@ from torch import Tensor
 from ..analysis.denoiser_similarity import DenoiserDifferences
 from ..errors import InputError
 from ..files import ANEW, load_tensors, save_tensors, stored_kind, whole_file
+from ..images.latents import LatentPack
 from ..images.pack import ImagePack
 from ..metrics import torchscript
 from ..metrics.classifier import FeatureClassifier
@@ -124,6 +125,16 @@ class ImagePackFile(FileDataset):
         return ImagePack.load(self.path)
 
     def save(self, data: ImagePack) -> None:
+        data.save(self.path)
+
+
+class LatentPackFile(FileDataset):
+    """A `LatentPack`."""
+
+    def load(self) -> LatentPack:
+        return LatentPack.load(self.path)
+
+    def save(self, data: LatentPack) -> None:
         data.save(self.path)
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from .noise import NoiseSchedule
 from .random import image_noise
 from .solvers import Solver
 from .starts import Evaluation, Start, State
+
+SamplingPrecision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def sample(
     micro_batch_images: int,
     device: torch.device | str = "cpu",
     start: Start | None = None,
+    precision: SamplingPrecision = "float32",
 ) -> Samples:
     """Generate the images with the given indices (a range of step 1).
 
@@ -78,23 +82,31 @@ def sample(
     labels of `image_labels`.
 
     start: what earlier runs left, to go on from. Of evaluations that are not made again the trace has the seconds they
-    once took.
+    once took. precision: in which the networks are evaluated; all else is done in float32.
 
     Raises InputError where the range is empty or strided.
     """
-    if not len(image_indices) or image_indices.step != 1:
-        raise InputError(f"image indices {image_indices} must be a non-empty range of step 1")
     size = micro_batch_images
-    batches = range(image_indices.start // size, (image_indices.stop - 1) // size + 1)
+    batches = [some.start // size for some in micro_batches(image_indices, size)]
     pieces = [
-        _sample_micro_batch(denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device, start)
+        _sample_micro_batch(
+            denoiser, solver, noise, shape_chw, range(b * size, (b + 1) * size), seed, device, start, precision
+        )
         for b in batches
     ]
-    first = batches.start * size
+    first = batches[0] * size
     kept = slice(image_indices.start - first, image_indices.stop - first)
     whole = Trace.joined([piece.trace for piece in pieces])
     trace = replace(whole, exit_depth=whole.exit_depth[:, kept], macs=whole.macs[:, kept])
     return Samples(torch.cat([piece.images for piece in pieces])[kept], trace)
+
+
+def micro_batches(image_indices: range, size: int) -> list[range]:
+    """The images of a range by the micro-batch in which they stand; raises InputError where it is empty or strided."""
+    if not len(image_indices) or image_indices.step != 1:
+        raise InputError(f"image indices {image_indices} must be a non-empty range of step 1")
+    first, stop = image_indices.start, image_indices.stop
+    return [range(max(b, first), min(b + size, stop)) for b in range(first // size * size, stop, size)]
 
 
 def image_labels(image_indices: range, classes: int, device: torch.device | str = "cpu") -> Tensor | None:
@@ -103,6 +115,12 @@ def image_labels(image_indices: range, classes: int, device: torch.device | str 
     None for no classes, of an unconditional denoiser.
     """
     return (torch.tensor(image_indices) % classes).to(device) if classes else None
+
+
+def evaluated_in(precision: SamplingPrecision, device: torch.device | str) -> torch.autocast:
+    """Networks within are evaluated in that precision."""
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(torch.device(device).type, dtype, enabled=precision != "float32")
 
 
 def _sample_micro_batch(
@@ -114,8 +132,9 @@ def _sample_micro_batch(
     seed: int,
     device: torch.device | str,
     start: Start | None,
+    precision: SamplingPrecision,
 ) -> Samples:
-    depends_on = (solver, noise, shape_chw, indices, seed, str(device))
+    depends_on = (solver, noise, shape_chw, indices, seed, str(device), precision)
     state = start.recall(depends_on) if start else None
     if state is None:
         state = State(image_noise(seed, indices, shape_chw, 0).to(device), solver.start(noise), ())
@@ -123,8 +142,9 @@ def _sample_micro_batch(
     for i in range(len(state.evaluations), len(run.grid)):
         step_noise = image_noise(seed, indices, shape_chw, i + 1).to(device) if run.stochastic else None
         started = _clock(device)
-        prediction = denoiser.predict(state.x, run.grid[i], labels)
-        x = run.step(prediction.eps, i, state.x, step_noise, prediction.stage)
+        with evaluated_in(precision, device):
+            prediction = denoiser.predict(state.x, run.grid[i], labels)
+        x = run.step(prediction.eps.to(state.x.dtype), i, state.x, step_noise, prediction.stage)
         made = Evaluation(prediction.stage, prediction.exit_depth, prediction.macs, _clock(device) - started)
         state = State(x, run, (*state.evaluations, made))
         if start:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..errors import InputError
+from .crops import ALIGNED_CELEBA, CELEBA_BOXES, OWN_FILTERS, Crop, Filter, squared
 
-Crop = Literal["centre", "none"]
-Filter = Literal["lanczos", "bicubic", "bilinear", "box"]
 Mode = Literal["colour", "grey"]
 
 # Formats of pictures. Of Pillow's others, some need a foreign program, some hold no picture Pillow can decode.
@@ -46,8 +45,8 @@ class Decoding:
 
     In this order: the first frame is taken; the EXIF orientation is applied; of 16 bits the upper 8 are kept;
     transparency is laid on white; colours become RGB by Pillow's formulas (colour profiles are not applied) and, for
-    mode grey, luma (ITU-R 601-2); crop centre cuts out the largest square in the middle, none refuses what is not
-    square; resize_filter makes it image_size pixels a side.
+    mode grey, luma (ITU-R 601-2); the crop, by resize_filter where it has none of its own, makes it a square of
+    image_size pixels a side; see `crops`.
     """
 
     image_size: int
@@ -61,32 +60,36 @@ class Decoding:
 
     def __str__(self) -> str:
         colours = "RGB without colour profiles" if self.mode == "colour" else "ITU-R 601-2 luma"
-        square = "centre square" if self.crop == "centre" else "no crop"
+        square = {"centre": "centre square", "none": "no crop"}.get(self.crop, f"crop {self.crop}")
+        resized = f"{OWN_FILTERS.get(self.crop, self.resize_filter)} to {self.image_size}x{self.image_size}"
         return (
             "first frame, EXIF orientation applied, upper 8 of 16 bits, transparency on white, "
-            f"{colours}, {square}, {self.resize_filter} to {self.image_size}x{self.image_size}"
+            f"{colours}, {square}, {resized}"
         )
+
+    def misfit(self, size: tuple[int, int]) -> tuple[str, str] | None:
+        """Why an image of this width and height is refused, and the way out."""
+        width, height = size
+        if min(size) < self.image_size:  # enlarging invents pixels
+            return f"smaller than image_size {self.image_size}", "remove them or lower data_preparation.image_size"
+        if self.crop == "none" and width != height:
+            return "not square", "cut them square or set data_preparation.crop: centre"
+        if self.crop in CELEBA_BOXES and size != ALIGNED_CELEBA:
+            aligned = "x".join(map(str, ALIGNED_CELEBA))
+            return f"not {aligned}, as aligned CelebA has them", "set data_preparation.crop: centre or take that set"
+        return None
 
 
 def require_sizes(paths: Sequence[Path], decoding: Decoding) -> None:
-    """Raises InputError where a file is no image, smaller than the result, since enlarging invents pixels, or not
-    square where nothing is cropped; sizes are in a file's first bytes, so this is quick.
-    """
-    small, oblong = list[str](), list[str]()
+    """Raises InputError where a file is no image or a `misfit`; sizes are in its first bytes, so this is quick."""
+    found = dict[tuple[str, str], list[str]]()
     for path in paths:
-        with _opened(path) as image:
-            width, height = image.size
-        shown = f"{path} ({width}x{height})"
-        if min(width, height) < decoding.image_size:
-            small.append(shown)
-        if width != height:
-            oblong.append(shown)
-    if small:
-        what = f"{len(small)} of {len(paths)} images smaller than image_size {decoding.image_size}"
-        raise InputError(f"{what}, the first {small[0]}: remove them or lower data_preparation.image_size")
-    if oblong and decoding.crop == "none":
-        what = f"{len(oblong)} of {len(paths)} images not square"
-        raise InputError(f"{what}, the first {oblong[0]}: cut them square or set data_preparation.crop: centre")
+        with _opened(path, path) as image:
+            size = image.size
+        if misfit := decoding.misfit(size):
+            found.setdefault(misfit, []).append(f"{path} ({size[0]}x{size[1]})")
+    for (what, way_out), shown in found.items():
+        raise InputError(f"{len(shown)} of {len(paths)} images {what}, the first {shown[0]}: {way_out}")
 
 
 def read_images(paths: Sequence[Path], decoding: Decoding) -> Tensor:
@@ -108,39 +111,37 @@ def read_images(paths: Sequence[Path], decoding: Decoding) -> Tensor:
     return images
 
 
-def read_image(path: Path, decoding: Decoding) -> Tensor:
-    """One image (C, H, W) uint8; raises what `read_images` raises."""
-    with _opened(path) as stored:
-        image = _on_white(_eight_bits(ImageOps.exif_transpose(stored), path, stored.format)).convert("RGB")
+def read_image(file: Path | BinaryIO, decoding: Decoding, name: object = None) -> Tensor:
+    """One image (C, H, W) uint8; raises what `read_images` raises, and for a `misfit`; name: what messages call it."""
+    name = file if name is None else name
+    with _opened(file, name) as stored:
+        if misfit := decoding.misfit(stored.size):
+            raise InputError(f"{name} ({stored.width}x{stored.height}) is {misfit[0]}: {misfit[1]}")
+        image = _on_white(_eight_bits(ImageOps.exif_transpose(stored), name, stored.format)).convert("RGB")
     if decoding.mode == "grey":
         image = image.convert("L")
-    side, (width, height) = min(image.size), image.size
-    left, top = (width - side) // 2, (height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    resized = square.resize(
-        (decoding.image_size, decoding.image_size), Image.Resampling[decoding.resize_filter.upper()]
-    )
-    pixels = np.array(resized).reshape(decoding.image_size, decoding.image_size, decoding.channels)
+    square = squared(image, decoding.image_size, decoding.crop, decoding.resize_filter)
+    pixels = np.array(square).reshape(decoding.image_size, decoding.image_size, decoding.channels)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(file: Path | BinaryIO, name: object) -> Iterator[Image.Image]:
     try:
-        with Image.open(path, formats=_formats()) as image:
+        with Image.open(file, formats=_formats()) as image:
             yield image
     except InputError:
         raise
     except Exception as error:  # of damaged files Pillow raises OSError, SyntaxError, ValueError, struct.error and more
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} cannot be read as an image ({reason}): mend or remove it") from error
+        raise InputError(f"{name} cannot be read as an image ({reason}): mend or remove it") from error
 
 
-def _eight_bits(image: Image.Image, path: Path, stored_format: str | None) -> Image.Image:
+def _eight_bits(image: Image.Image, name: object, stored_format: str | None) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and stored_format == "PPM"):  # whose levels fill 16 bits
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise InputError(f"{path} holds 32-bit values, whose black and white are unknown: save it with 8 or 16 bits")
+        raise InputError(f"{name} holds 32-bit values, whose black and white are unknown: save it with 8 or 16 bits")
     return image
 
 

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
 from ..files import content_sha256, load_tensors, save_tensors
+from .examples import spread
+from .pixels import from_uint8, to_uint8
 
 KIND = "image pack"
 
@@ -35,6 +39,10 @@ class ImagePack:
         return c, h, w
 
     @property
+    def image_chw(self) -> tuple[int, int, int]:
+        return self.shape_chw
+
+    @property
     def classes(self) -> int:
         return int(self.labels.max()) + 1
 
@@ -42,6 +50,20 @@ class ImagePack:
     def sha256(self) -> str:
         """Identifies images and labels, wherever the file lies."""
         return content_sha256({}, self._tensors())
+
+    def x0(self, indices: Tensor, rng: np.random.Generator, mirrored: Tensor | None = None) -> Tensor:
+        """In [-1, 1], nothing left to chance; see `Examples`."""
+        x0 = from_uint8(self.images[indices])
+        return x0 if mirrored is None else torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
+
+    def rows(self, n: int | None = None) -> NDArray[np.uint8]:
+        """Levels; see `Examples`."""
+        images = self.images if n is None else self.images[spread(len(self), n)]
+        return images.flatten(1).numpy()
+
+    def to_images(self, x_nchw: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """Clipped and rounded; see `Examples`."""
+        return to_uint8(x_nchw).cpu()
 
     def save(self, path: Path) -> None:
         manifest = {"source": self.source, "split": self.split, "transform": self.transform, "count": len(self)}

@@ -31,6 +31,6 @@ def squared_distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray
 
 def require_finite(features: NDArray[np.floating]) -> None:
     """Raise ValueError, saying how many images are concerned, where features (N, D) are not finite."""
-    bad = sum(int((~np.isfinite(block)).any(axis=1).sum()) for _, block in blocks(features))
+    bad = sum(int((~np.isfinite(features[i : i + ROWS])).any(axis=1).sum()) for i in range(0, len(features), ROWS))
     if bad:
         raise ValueError(f"the features of {bad} of {len(features)} images are not finite")

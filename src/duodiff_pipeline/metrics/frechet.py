@@ -7,15 +7,16 @@ Of Inception features this distance is the FID (Heusel et al. 2017, arXiv 1706.0
 Symbols: mu (D,) mean, S (D, D) covariance, D features. All of it is float64. The eigenvalues of S_a S_b are those of
 F^T S_a F for any F with F F^T = S_b, such as its Cholesky factor, and of N images, S_a = X^T X with X (N, D), also
 those of the Gram matrix (X F) (X F)^T, which is the smaller one where N < D. Both are symmetric: nothing turns complex,
-and singular covariances (fewer images than features) need no jitter on the diagonal.
+and singular covariances (fewer images than features) need no jitter on the diagonal. The heavy products and
+the eigenvalues are all SciPy's: threads of NumPy or PyTorch would still be spinning when the next library's start.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 import scipy.linalg.blas
-import torch
 from numpy.typing import NDArray
 
 from .blocks import ROWS, blocks, require_finite
@@ -96,9 +97,9 @@ def distance_of_features(features: NDArray[np.floating], reference: GaussianStat
     _require_same_features(n_features, reference)
     _require_several(features)
     mu = features.mean(axis=0, dtype=np.float64)
-    x = (features - mu) / np.sqrt(n - 1)
-    projected = reference.times_factor(x)
-    return _distance(mu, float((x**2).sum()), projected @ projected.T, reference)
+    x = features - mu
+    gram = scipy.linalg.blas.dsyrk(1 / (n - 1), reference.times_factor(x).T, trans=1, lower=1)
+    return _distance(mu, float(np.einsum("nd,nd->", x, x)) / (n - 1), gram, reference)
 
 
 def _distance(
@@ -106,9 +107,10 @@ def _distance(
 ) -> float:
     """Of the Gaussian of mean mu and covariance S to the reference.
 
-    trace: tr S; product: a symmetric matrix with the eigenvalues, but for zeros, of S times the reference's.
+    trace: tr S; product: a symmetric matrix, of which the lower triangle is read and overwritten, with the eigenvalues,
+    but for zeros, of S times the reference's.
     """
-    squared = torch.linalg.eigvalsh(torch.from_numpy(product)).numpy()
+    squared = scipy.linalg.eigvalsh(product, lower=True, overwrite_a=True, check_finite=False)
     # Rounding moves an eigenvalue of 0 by about D eps times the largest, which a root would make far too much of.
     rounding = reference.n_features * np.finfo(np.float64).eps * abs(squared).max()
     trace_of_root = np.sqrt(np.where(squared > rounding, squared, 0)).sum()

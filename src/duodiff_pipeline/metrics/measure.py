@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
-from ..diffusion.sampling import Trace, sample
+from ..diffusion.sampling import Trace
+from ..diffusion.sharding import Sampler
 from ..diffusion.solvers import Solver
 from ..diffusion.starts import Start
-from ..images.pixels import to_uint8
+from ..images.examples import Examples
 from .extractor import FeatureExtractor, extract_features
 from .frechet import distance_of_features
 from .reference import ReferenceStatistics
@@ -45,21 +46,21 @@ class Measured:
 class Meter:
     """What is the same for every measurement that shall compare.
 
-    n_images: generated images each; the FID of fewer or more is another quantity.
+    examples: such as the denoisers learnt from. n_images: generated images each; the FID of fewer or more is another
+    quantity. Seconds of a trace are those of all the sampler's devices together.
     """
 
     extractor: FeatureExtractor
     reference: ReferenceStatistics
     noise: NoiseSchedule
-    shape_chw: tuple[int, int, int]
+    examples: Examples
     n_images: int
-    micro_batch_images: int
-    device: torch.device | str
+    sampler: Sampler
 
     def warm_up(self, denoiser: Denoiser, solver: Solver) -> None:
-        """One micro-batch at few steps, so that what happens only once is not timed."""
+        """A micro-batch on every device at few steps, so that what happens only once is not timed."""
         short = replace(solver, steps=min(solver.fewest_steps + 1, solver.steps))
-        self.generate(denoiser, short, 0, range(1))
+        self.generate(denoiser, short, 0, range(self.sampler.devices * self.sampler.micro_batch_images))
 
     def measure(self, denoiser: Denoiser, solver: Solver, seed: int, start: Start | None = None) -> Measured:
         """Images 0..n-1 of `seed` and their distance to the reference; start: see `sample`."""
@@ -71,12 +72,11 @@ class Meter:
         self, denoiser: Denoiser, solver: Solver, seed: int, image_indices: range, start: Start | None = None
     ) -> tuple[Tensor, Trace]:
         """Those images of `seed`, (N, C, H, W) uint8; start: see `sample`. Only a micro-batch is held as floats."""
-        first, stop, size = image_indices.start, image_indices.stop, self.micro_batch_images
-        images, traces = torch.empty(len(image_indices), *self.shape_chw, dtype=torch.uint8), []
-        for micro_batch in range(first // size * size, stop, size):
-            some = range(max(micro_batch, first), min(micro_batch + size, stop))
-            samples = sample(denoiser, solver, self.noise, self.shape_chw, some, seed, size, self.device, start)
-            images[some.start - first : some.stop - first] = to_uint8(samples.images)
+        images, traces = torch.empty(len(image_indices), *self.examples.image_chw, dtype=torch.uint8), []
+        shape_chw, device, done = self.examples.shape_chw, self.sampler.device, 0
+        for samples in self.sampler.sample(denoiser, solver, self.noise, shape_chw, image_indices, seed, start):
+            images[done : done + len(samples.images)] = self.examples.to_images(samples.images, device)
+            done += len(samples.images)
             traces.append(samples.trace)
         return images, Trace.joined(traces)
 
@@ -90,7 +90,7 @@ class Meter:
 
     def rungs(self, shares: Sequence[float]) -> tuple[int, ...]:
         """See `rungs`."""
-        return rungs(shares, self.n_images, self.micro_batch_images)
+        return rungs(shares, self.n_images, self.sampler.micro_batch_images)
 
 
 def rungs(shares: Sequence[float], n_images: int, micro_batch_images: int) -> tuple[int, ...]:

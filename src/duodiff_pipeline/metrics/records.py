@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from ..diffusion.sampling import SamplingPrecision
+
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -49,6 +51,7 @@ class MetricRecord(BaseModel):
     )
     gmacs: FiniteFloat = Field(ge=0, description="1e9 multiply-accumulates an image, all evaluations together")
     micro_batch_images: Count = Field(description="images in each batch that the sampler runs")
+    precision: SamplingPrecision = Field(default="float32", description="in which the networks were evaluated")
     weights: Literal["raw", "ema"]
     guidance: tuple[FiniteFloat, ...] | None = Field(
         default=None,

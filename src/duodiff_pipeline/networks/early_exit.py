@@ -33,7 +33,8 @@ class ExitHead(ReadsOut):
         """Multiply-accumulates for one image."""
         c = self.config
         tokens = torch.empty(1, c.extra_tokens + c.patches, c.width, device="meta")
-        return count_macs(ExitHead(replace(c, predicts="noise")), tokens, None, None)
+        x = torch.empty(1, c.channels, c.image_size, c.image_size, device="meta")
+        return count_macs(ExitHead(replace(c, predicts="noise")), tokens, x, None)
 
 
 class EarlyExits(nn.Module):

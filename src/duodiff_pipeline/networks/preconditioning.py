@@ -57,6 +57,7 @@ def network_input(config: Predicting, x_nchw: Tensor, timesteps: Tensor) -> tupl
 
 def output_to_noise(config: Predicting, output_nchw: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
     """What a last layer puts out to the noise in images x: eps = (x - s x_0) / r."""
+    output_nchw = output_nchw.to(x_nchw.dtype)  # which is another where layers compute in half precision
     if config.predicts == "noise":
         return output_nchw
     abar, sigma = _levels(config, timesteps)

@@ -90,12 +90,28 @@ def shared_exit_loss(
     share of the sum over layers. As in the authors' code the w_i carry their gradient, so probes also learn to trust
     the layers that are better than the others.
     """
+    return shared_exit_loss_of_means(*shared_exit_means(eps_lnchw, confidence_lnchw, eps_nchw, weight_n))
+
+
+def shared_exit_means(
+    eps_lnchw: Tensor, confidence_lnchw: Tensor, eps_nchw: Tensor, weight_n: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the loss is made of: MSE_i (L,) and mean confidence (L,) of every layer, and the loss of the probes ().
+
+    Each is a mean over the images, so that those of a batch are the means of those of its equal parts.
+    """
     error = eps_lnchw - eps_nchw
     target = 1 - error.detach().abs().tanh()
     mse_l = (error.square().mean(dim=(2, 3, 4)) * weight_n).mean(dim=1)
     confidence_l = confidence_lnchw.mean(dim=(1, 2, 3, 4))
+    probes = (confidence_lnchw - target).square().mean()
+    return mse_l, confidence_l, probes
+
+
+def shared_exit_loss_of_means(mse_l: Tensor, confidence_l: Tensor, probes: Tensor) -> dict[str, Tensor]:
+    """As `shared_exit_loss`, of what `shared_exit_means` gives."""
     return {
         "network": mse_l[-1],
-        "probes": (confidence_lnchw - target).square().mean(),
+        "probes": probes,
         "layers": (confidence_l / confidence_l.sum()) @ mse_l,
     }

@@ -12,7 +12,7 @@ Shapes: N images, C channels; level l has the side image_size / 2^l and multipli
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from .cost import count_macs
 from .preconditioning import Predicts, network_input, output_to_noise
 from .uvit import timestep_embedding
 
-FIR = "fir"  # diffusers' name of the kernel (1, 3, 3, 1)
+FIR, FIR_TAPS = "fir", (1, 3, 3, 1)  # diffusers' name of the kernel, and the kernel
 MOST_GROUPS = 16
 ROOT_2 = math.sqrt(2)
 
@@ -82,9 +82,11 @@ def groups(channels: int) -> int:
 
 def _residual(channels: int, out: int, time: int, up: bool = False, down: bool = False) -> nn.Module:
     """diffusers' residual block; one that resamples has a learnt shortcut, too."""
+    from diffusers.models.downsampling import downsample_2d
     from diffusers.models.resnet import ResnetBlock2D
+    from diffusers.models.upsampling import upsample_2d
 
-    return ResnetBlock2D(
+    block = ResnetBlock2D(
         in_channels=channels,
         out_channels=out,
         temb_channels=time,
@@ -96,6 +98,10 @@ def _residual(channels: int, out: int, time: int, up: bool = False, down: bool =
         down=down,
         use_in_shortcut=True if up or down else None,
     )
+    if up or down:  # it has the same as a lambda, which cannot be pickled
+        resample = partial(upsample_2d if up else downsample_2d, kernel=FIR_TAPS)  # type: ignore[arg-type]
+        setattr(block, "upsample" if up else "downsample", resample)
+    return block
 
 
 class _Attention(nn.Module):

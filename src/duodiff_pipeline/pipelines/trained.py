@@ -15,8 +15,7 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.sampling import sample
 from ..diffusion.solvers import Solver
-from ..images.pack import ImagePack
-from ..images.pixels import to_uint8
+from ..images.examples import Examples
 from ..networks.backbone import Backbone
 from ..networks.files import NetworkHeader, StoredNetwork
 from ..workdir import WorkDir
@@ -63,7 +62,7 @@ def train_once(
     name: str,
     module: "NoiseTraining",
     header: NetworkHeader,
-    train: ImagePack,
+    train: Examples,
     training: Training,
     hardware: HardwareSettings,
     seed: int,
@@ -80,7 +79,7 @@ def train_once(
 
     low, high = map(int, header.timestep_range)
     batches = StepBatches(
-        train.images,
+        train,
         (low, high),
         training.batch_images,
         header.step,
@@ -98,7 +97,7 @@ def train_and_keep(
     name: str,
     module: "NoiseTraining",
     header: NetworkHeader,
-    train: ImagePack,
+    train: Examples,
     batches: "StepBatches",
     training: Training,
     hardware: HardwareSettings,
@@ -106,40 +105,47 @@ def train_and_keep(
     work_folder: Path,
     keep_at_steps: Sequence[int] = (),
     draw: Callable[[nn.Module], Tensor] | None = None,
+    until: int | None = None,
 ) -> tuple[list[StoredNetwork], dict[str, Any], dict[str, Any]]:
     """As `train_once`, on batches of one's own; the averaged network as it was at these steps, and the final one.
 
-    keep_at_steps: before the last.
+    keep_at_steps: before the last; until: one of them, at which the training stops. It returns the networks up to
+    there alone, and may go on later.
     """
-    from ..training.fit import Hardware, fit
+    from ..training.fit import Fitted, Hardware, fit
 
     steps = header.step
-    parameters = _parameters(header, keep_at_steps)
-    work = training_work(name, header, train, inputs, work_folder, keep_at_steps)
+    parameters = _parameters(header, hardware, keep_at_steps)
+    work = training_work(name, header, train, hardware, inputs, work_folder, keep_at_steps)
     finished = work.folder / NETWORK
     kept = {step: work.folder / f"network_{step}.safetensors" for step in keep_at_steps}
-
-    def keep(step: int, averaged: nn.Module) -> None:
-        StoredNetwork(averaged, replace(header, step=step)).save(kept[step])
 
     with tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
 
-        def run() -> dict[str, Any]:
-            fitted = fit(
+        def train_on() -> Fitted:
+            return fit(
                 module,
                 batches,
-                Hardware(hardware.accelerator, hardware.devices, hardware.precision),
+                Hardware(**hardware.model_dump(exclude={"threads"})),
                 work.folder,
                 training.checkpoint_every_steps,
                 child,
                 training.observe_every_steps,
                 draw,
-                {step: partial(keep, step) for step in kept},
+                {step: partial(_save, path, replace(header, step=step)) for step, path in kept.items()},
+                until,
             )
+
+        def run() -> dict[str, Any]:
+            fitted = train_on()
             StoredNetwork(module.ema.module, header).save(finished)
             return {"losses": fitted.losses, "seconds": fitted.seconds}
 
+        if until is not None:
+            if not kept[until].is_file():
+                train_on()
+            return [StoredNetwork.load(path) for step, path in kept.items() if step <= until], {}, {}
         made_before = work.remembers(RESULT, finished)
         result = work.remember(RESULT, run, finished)
         for step, loss in result["losses"] if made_before else []:
@@ -153,18 +159,19 @@ def train_and_keep(
 def training_work(
     name: str,
     header: NetworkHeader,
-    train: ImagePack,
+    train: Examples,
+    hardware: HardwareSettings,
     inputs: Mapping[str, str],
     work_folder: Path,
     keep_at_steps: Sequence[int] = (),
     look: bool = False,
 ) -> WorkDir:
     """Where a training keeps what it has done; look: see `WorkDir`."""
-    parameters, made_from = _parameters(header, keep_at_steps), {"train": train.sha256, **inputs}
+    parameters, made_from = _parameters(header, hardware, keep_at_steps), {"train": train.sha256, **inputs}
     return WorkDir(work_folder, f"train_{name}", parameters, made_from, CODE, look=look)
 
 
-def _parameters(header: NetworkHeader, keep_at_steps: Sequence[int]) -> dict[str, Any]:
+def _parameters(header: NetworkHeader, hardware: HardwareSettings, keep_at_steps: Sequence[int]) -> dict[str, Any]:
     of_some = {
         "exit_schedule": header.exit_schedule,
         "stage_edges": header.stage_edges,
@@ -175,22 +182,30 @@ def _parameters(header: NetworkHeader, keep_at_steps: Sequence[int]) -> dict[str
         "architecture": header.architecture,
         "timestep_range": header.timestep_range,
         "steps": header.step,
-        "training": {key: value for key, value in header.training.items() if key not in WATCHING},
+        "training": {
+            **{key: value for key, value in header.training.items() if key not in WATCHING},
+            "hardware": hardware.of_training,
+        },
         **{name: value for name, value in of_some.items() if value},
     }
 
 
-def training_labels(train: ImagePack, training: Training) -> dict[str, Any]:
+def training_labels(train: Examples, training: Training) -> dict[str, Any]:
     """What batches need of labels; nothing for unconditional networks."""
     if training.label_dropout is None:
         return {}
     return {"labels": train.labels, "label_dropout": training.label_dropout, "null_label": train.classes}
 
 
-def sample_grid(denoiser: Denoiser, noise: NoiseSchedule, train: ImagePack, seed: int, device: torch.device) -> Tensor:
+def sample_grid(denoiser: Denoiser, noise: NoiseSchedule, train: Examples, seed: int, device: torch.device) -> Tensor:
     """20 images as uint8, by which a training is watched."""
     solver = Solver("ddim", min(20, noise.timesteps))
-    return to_uint8(sample(denoiser, solver, noise, train.shape_chw, range(20), seed, 20, device).images)
+    drawn = sample(denoiser, solver, noise, train.shape_chw, range(20), seed, 20, device).images
+    return train.to_images(drawn, device)
+
+
+def _save(path: Path, header: NetworkHeader, averaged: nn.Module) -> None:
+    StoredNetwork(averaged, header).save(path)
 
 
 def training_gmacs(stored: StoredNetwork) -> float:

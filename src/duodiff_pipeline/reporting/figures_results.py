@@ -43,7 +43,7 @@ def cost_figure(figure: Figure, findings: Findings, trials: pd.DataFrame | None)
     axes.set(xlabel="cost (GMACs an image)", ylabel="FID")
     axes.margins(x=0.12)
     figure.legend(handles=[*_role_keys(findings), *legend], loc="outside lower center", ncols=5)
-    place_labels(figure, axes, [_label(plan, plan.fid) for plan in findings.plans])
+    place_labels(figure, axes, [_label(plan, plan.fid) for plan in findings.plans if plan.role != "front"])
 
 
 @drawn(10.4, 4.2)
@@ -61,7 +61,7 @@ def batches_figure(figure: Figure, findings: Findings, batches: Sequence[TimedBa
         if axes.get_subplotspec().is_first_col():
             axes.set_ylabel("measured, ms an image")
     equal = Line2D([], [], color=GREY, linestyle="--", label="as predicted")
-    figure.legend(handles=[*_role_keys(findings, "control"), equal], loc="outside lower center", ncols=7)
+    figure.legend(handles=[*_role_keys(findings, but=("control", "front")), equal], loc="outside lower center", ncols=7)
 
 
 @drawn(10.4, 5.0)
@@ -196,8 +196,8 @@ def _point(axes: Axes, plan: MeasuredPlan, x: float, y: float, findings: Finding
         axes.plot(x, y, "o", color=INK, fillstyle="none", markersize=15, markeredgewidth=1.4)
 
 
-def _role_keys(findings: Findings, but: str = "") -> list[Line2D]:
-    present = dict.fromkeys(role_of(plan.role, len(plan.serves)) for plan in findings.plans if plan.role != but)
+def _role_keys(findings: Findings, but: Sequence[str] = ()) -> list[Line2D]:
+    present = dict.fromkeys(role_of(plan.role, len(plan.serves)) for plan in findings.plans if plan.role not in but)
     keys = [_key(role.label, role.colour, role.marker) for role in present]
     return [*keys, _key("recommended", INK, "o", fillstyle="none", markersize=12)]
 

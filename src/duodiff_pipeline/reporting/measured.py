@@ -24,11 +24,11 @@ MORE_METRICS: tuple[str, ...] = (*get_args(MoreMetric), LABEL_ACCURACY)  # where
 class MeasuredPlan:
     """An evaluated plan with its metric records, seed blocks and measured time.
 
-    role: deep, shallow, duodiff, adadiff, ase, multistage or control; runs: who serves how many evaluations, noise to
-    data; switches: the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks: FID and KID
-    in every seed block, in the order of the records' seeds; exit_depth: blocks executed, mean over evaluations, images
-    and blocks; speed_up: against the baseline, median over blocks, low and high being the extremes; seconds_blocks: an
-    image, in every seed block; note: what must be said of it.
+    role: deep, shallow, duodiff, adadiff, ase, multistage, front or control; runs: who serves how many evaluations,
+    noise to data; switches: the number of evaluations before each edge; records: by metric; fid_blocks, kid_blocks:
+    FID and KID in every seed block, in the order of the records' seeds; exit_depth: blocks executed, mean over
+    evaluations, images and blocks; speed_up: against the baseline, median over blocks, low and high being the
+    extremes; seconds_blocks: an image, in every seed block; note: what must be said of it.
     """
 
     name: str

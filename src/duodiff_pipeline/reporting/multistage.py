@@ -19,6 +19,8 @@ from .findings import ClaimVerdict, Standing, standing
 from .template import render
 from .wording import change_text, counted, listed, number, percent, sentence, spread_text
 
+WITH_EDGES = {"optimal_denoiser": "with edges by optimal denoisers", "searched": "with edges that were searched"}
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -77,7 +79,8 @@ class Section:
     """What page and figure show.
 
     equal_training, equal_sampling, edges: claims; reached: by network, for each training the share of the first
-    network's training cost at which it reaches that network's final FID, None where it does not.
+    network's training cost at which it reaches that network's final FID, None where it does not; edge_trials: where
+    edges were searched.
     """
 
     settings: Multistage
@@ -91,6 +94,7 @@ class Section:
     other_edges: Sequence[Claim]
     other_encoders: Sequence[Claim]
     reached: Mapping[str, Sequence[float | None]]
+    edge_trials: pd.DataFrame | None = None
 
     @property
     def first(self) -> str:
@@ -113,8 +117,11 @@ def multistage_section(
     noise: NoiseSchedule,
     n_images: int,
     floor: Floor | None,
+    edge_trials: pd.DataFrame | None = None,
 ) -> Section:
-    """What the table of the pipeline multistage says; floor: where it was measured at the same n."""
+    """What the table of the pipeline multistage says; floor: where it was measured at the same n; edge_trials: of the
+    search over edges, where there was one.
+    """
     measured = _measured(blocks)
     names, most = list(settings.networks), settings.sampling_steps[-1]
     first, others = names[0], names[1:]
@@ -150,12 +157,11 @@ def multistage_section(
         equal_training=[claim(name, first, "at equal training cost") for name in others],
         equal_sampling=[claim_at_cost(name, steps) for name in others for steps in settings.sampling_steps],
         other_edges=[
-            claim(a, b, "with edges by optimal denoisers")
-            for a, b in by_edges
-            if settings.networks[a].edges == "optimal_denoiser"
+            claim(a, b, WITH_EDGES[by]) for a, b in by_edges if (by := settings.networks[a].edges) in WITH_EDGES
         ],
         other_encoders=[claim(a, b, "with one encoder") for a, b in by_encoder if settings.networks[a].shared_encoder],
         reached={name: [_reached(measured, name, first, seed, most) for seed in settings.seeds] for name in others},
+        edge_trials=edge_trials,
     )
 
 
@@ -177,6 +183,7 @@ def render_multistage(section: Section) -> str:
         claims=[_claim_row(claim) for claim in section.claims],
         floor=spread_text(section.floor.mean, section.floor.spread) if section.floor else None,
         blocks=len(section.measured[0].blocks),
+        edge_trials=[] if section.edge_trials is None else _edge_trial_rows(section.edge_trials),
     )
 
 
@@ -278,6 +285,19 @@ def _sampling_row(measured: Measured) -> dict[str, str]:
         "gmacs": number(measured.gmacs),
         "fid": _fid(measured.fid),
     }
+
+
+def _edge_trial_rows(trials: pd.DataFrame) -> list[dict[str, str]]:
+    return [
+        {
+            "by": row["proposed_by"],
+            "edges": ", ".join(f"{edge:.0f}" for edge in row["edges"]),
+            "training": number(row["training_gmacs"]),
+            "fid": number(row["fid"]),
+            "goes_on": "yes" if row["goes_on"] else "",
+        }
+        for row in trials.to_dict("records")
+    ]
 
 
 def _claim_row(claim: Claim) -> dict[str, str]:

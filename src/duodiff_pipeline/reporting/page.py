@@ -31,6 +31,7 @@ from .seconds import TimedBatch, timed_batches, why_seconds_differ
 from .statements import (
     answers,
     caveats,
+    decoding,
     exit_speeds,
     exits,
     floor_images,
@@ -97,7 +98,11 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
         "reasons": reasons(findings),
         "strip": _strip(findings.pick.plan, findings, noise),
         "answers": answers(findings, parameters, data.suggested, data.extractor),
-        "caveats": caveats(findings, data.extractor["held_out_accuracy"]),
+        "caveats": [
+            *([decoding(data.autoencoder, findings)] if data.autoencoder else []),
+            *caveats(findings, data.extractor["held_out_accuracy"]),
+        ],
+        "autoencoder": data.autoencoder,
         "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
         "ends": (parameters.everywhere[0], parameters.everywhere[-1]),
@@ -278,7 +283,7 @@ def _trial_row(row: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
 
 
 def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
-    """Real held-out images, then the same seeds and images of every plan."""
+    """Real held-out images, then the same seeds and images of every plan but the rest of the front."""
     count = max((len(images) for images in data.sample_grids.values()), default=0)
     real = {
         "name": "real, held out",
@@ -287,7 +292,7 @@ def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
         "gmacs": "",
         "colour": "#1f2933",
     }
-    shown = [plan for plan in findings.plans if plan.name in data.sample_grids]
+    shown = [plan for plan in findings.plans if plan.name in data.sample_grids and plan.role != "front"]
     return [real] + [
         {
             "name": plan.name,

@@ -27,7 +27,7 @@ class ReportData:
     name, those of early exits included; training_curves: by network; sample_grids: (N, C, H, W) uint8 by plan;
     environment: of the configuration; runtime_params: those of the command line, flat; git: commit and dirty; versions:
     by package; where there are any, exit_errors: of ASE, multistage_findings, multistage_page: of the pipeline
-    multistage.
+    multistage, autoencoder: the record of whose latents networks learn from.
     """
 
     experiment: str
@@ -54,6 +54,7 @@ class ReportData:
     exit_errors: pd.DataFrame | None = None
     multistage_findings: Mapping[str, Any] | None = None
     multistage_page: tuple[str, Mapping[str, str]] | None = None
+    autoencoder: Mapping[str, Any] | None = None
 
     @property
     def noise(self) -> NoiseSchedule:

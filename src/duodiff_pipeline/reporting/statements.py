@@ -179,6 +179,15 @@ def caveats(findings: Findings, held_out_accuracy: float | None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def decoding(autoencoder: Mapping[str, Any], findings: Findings) -> str:
+    """What costs, speed-ups and seconds leave out where networks learn from latents."""
+    gmacs, of_deep = autoencoder["decoding_gmacs"], autoencoder["decoding_gmacs"] / findings.baseline.gmacs
+    return (
+        f"Costs, seconds and speed-ups are of sampling latents. Decoding an image takes {number(gmacs)} GMACs more, "
+        f"whoever serves: {percent(of_deep)} of what the baseline takes to sample it, by which every saving is smaller."
+    )
+
+
 def _memorising(plans: Sequence[MeasuredPlan], of: int) -> str:
     """What speaks for copies, with the plan that shows most of them."""
     most, metric = max(

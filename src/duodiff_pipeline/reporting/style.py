@@ -36,6 +36,7 @@ ROLES = {
     "adadiff": Role("AdaDiff", PINK, "^"),
     "ase": Role("ASE", RED, "v"),
     "multistage": Role("multistage", SKY, "P"),
+    "front": Role("the rest of the front", INK, "d"),
     "control": Role("control", GREY, "X"),
 }
 MULTISTAGE = Role("DuoDiff, more than 2 stages", GREEN, "p")

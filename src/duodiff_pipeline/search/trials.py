@@ -1,6 +1,6 @@
 """The trials of all studies as a table, and which of them to look at again."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,13 @@ def spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:
 def best_by_parts(trials: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """Of exit schedules, and of decoders, the trial of the lowest FID with several stages, on the front if any is."""
     return [row for parts in BY_PARTS for row in _spread(trials[trials["edges_by"] == parts], 1)]
+
+
+def rest_of_front(trials: pd.DataFrame, taken: Sequence[Mapping[Hashable, Any]]) -> list[dict[Hashable, Any]]:
+    """Every other plan on the front that networks serve as a whole, cheapest first."""
+    whole = trials[trials["on_front"] & ~trials["edges_by"].isin(BY_PARTS)].drop_duplicates("plan")
+    rest = whole[~whole["plan"].isin([row["plan"] for row in taken])]
+    return rest.sort_values("gmacs").to_dict("records")
 
 
 def _spread(trials: pd.DataFrame, count: int) -> list[dict[Hashable, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..diffusion.random import keyed_generator
-from ..images.pixels import from_uint8
+from ..images.examples import Examples
 
 StageWeights = Literal["uniform", "stages"]
 
@@ -28,15 +28,15 @@ class Batch(NamedTuple):
 
 
 class StepBatches(Dataset[Batch]):
-    """One item a training step: images without replacement within an epoch, timesteps uniform over a range, noise.
+    """One item a training step: examples without replacement within an epoch, timesteps uniform over a range, noise.
 
-    timesteps: [low, high); labels: (N,) of the images, 0..null_label-1, a share label_dropout of which becomes
+    timesteps: [low, high); labels: (N,) of the examples, 0..null_label-1, a share label_dropout of which becomes
     null_label, drawn for every slot of every step.
     """
 
     def __init__(
         self,
-        images_nchw: Tensor,
+        examples: Examples,
         timesteps: tuple[int, int],
         batch_images: int,
         steps: int,
@@ -46,14 +46,13 @@ class StepBatches(Dataset[Batch]):
         label_dropout: float = 0.0,
         null_label: int = 0,
     ) -> None:
-        self.x0 = from_uint8(images_nchw)
+        self.examples = examples
         self.timesteps = timesteps
         self.batch_images = batch_images
         self.steps = steps
         self.seed = seed
         self.flip = flip
         self.labels, self.label_dropout, self.null_label = labels, label_dropout, null_label
-        self._order = lru_cache(maxsize=2)(self._order_of_epoch)
 
     def __len__(self) -> int:
         return self.steps
@@ -62,26 +61,26 @@ class StepBatches(Dataset[Batch]):
         """[low, high) of the timesteps of a step."""
         return self.timesteps
 
-    def _order_of_epoch(self, epoch: int) -> NDArray[np.int64]:
-        return keyed_generator(self.seed, "order", epoch).permutation(len(self.x0))
-
     def __getitem__(self, step: int) -> Batch:
         slots = range(step * self.batch_images, (step + 1) * self.batch_images)
-        indices = [self._order(slot // len(self.x0))[slot % len(self.x0)] for slot in slots]
+        n = len(self.examples)
+        indices = torch.tensor(np.array([_order_of_epoch(self.seed, slot // n, n)[slot % n] for slot in slots]))
         rng = keyed_generator(self.seed, "training", step)
-        images = torch.tensor(np.array(indices))
-        x0 = self.x0[images]
         timesteps = torch.from_numpy(rng.integers(*self.range_of(step), size=len(slots)))
-        eps = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
-        if self.flip:
-            mirrored = torch.from_numpy(rng.random(len(slots)) < 0.5)[:, None, None, None]
-            x0 = torch.where(mirrored, x0.flip(-1), x0)
-        return Batch(x0, eps, timesteps, None if self.labels is None else self._labels(self.labels[images], step))
+        eps = torch.from_numpy(rng.standard_normal((len(slots), *self.examples.shape_chw), np.float32))
+        mirrored = torch.from_numpy(rng.random(len(slots)) < 0.5) if self.flip else None
+        x0 = self.examples.x0(indices, keyed_generator(self.seed, "examples", step), mirrored)
+        return Batch(x0, eps, timesteps, None if self.labels is None else self._labels(self.labels[indices], step))
 
     def _labels(self, labels_n: Tensor, step: int) -> Tensor:
         rng = keyed_generator(self.seed, "label dropout", step)
         dropped = torch.from_numpy(rng.random(len(labels_n)) < self.label_dropout)
         return labels_n.masked_fill(dropped, self.null_label)
+
+
+@lru_cache(maxsize=2)
+def _order_of_epoch(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
+    return keyed_generator(seed, "order", epoch).permutation(images)
 
 
 class StageBatches(StepBatches):
@@ -98,7 +97,7 @@ class StageBatches(StepBatches):
 
     def __init__(
         self,
-        images_nchw: Tensor,
+        examples: Examples,
         edges: Sequence[float],
         timesteps: int,
         weights: StageWeights,
@@ -108,7 +107,7 @@ class StageBatches(StepBatches):
         flip: bool = False,
         **labels: Any,
     ) -> None:
-        super().__init__(images_nchw, (0, timesteps), batch_images, steps, seed, flip, **labels)
+        super().__init__(examples, (0, timesteps), batch_images, steps, seed, flip, **labels)
         bounds = [timesteps, *(math.ceil(edge) for edge in edges), 0]
         self.ranges = [(low, high) for high, low in pairwise(bounds)]
         counts = np.array([high - low for low, high in self.ranges])

@@ -1,13 +1,15 @@
 """Fine-tuning a trained backbone for an exit schedule (ASE, Moon et al., ICML 2024, arXiv 2408.05927)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..diffusion.noise import NoiseSchedule
 from ..networks.exit_schedule import ExitSchedule
 from ..networks.transformer import TransformerBackbone
-from .modules import NoisePrediction
+from .modules import NoisePrediction, Tensors
 from .optimisation import Optimisation, TimeWeighting
 
 
@@ -22,6 +24,11 @@ def time_weights(weighting: TimeWeighting, depths: Tensor) -> Tensor:
         return torch.ones(len(depths))
     _, which, counts = torch.unique(depths, return_inverse=True, return_counts=True)
     return (len(depths) / (len(counts) * counts))[which]
+
+
+@torch.no_grad()
+def _average_constantly(decay: float, averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
+    torch._foreach_lerp_(averaged, current, 1 - decay)
 
 
 class ExitScheduleTraining(NoisePrediction):
@@ -48,7 +55,7 @@ class ExitScheduleTraining(NoisePrediction):
         self.time_weights = time_weights(weighting, schedule.depth_at(torch.arange(noise.timesteps)))
 
     def average(self) -> AveragedModel:
-        average = AveragedModel(self.raw, multi_avg_fn=get_ema_multi_avg_fn(self.optimisation.ema_decay))  # type: ignore[no-untyped-call]
+        average = AveragedModel(self.raw, multi_avg_fn=partial(_average_constantly, self.optimisation.ema_decay))
         average.n_averaged += 1  # what was loaded counts: else the first step's weights would take its place
         return average
 

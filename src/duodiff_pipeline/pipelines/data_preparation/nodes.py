@@ -15,13 +15,19 @@ from ...images.pack import ImagePack, require_images, require_same_shape
 from ...images.pixels import shrunk
 from ...images.split import stratified_split
 from ...workdir import WorkDir
+from .hub import hub_packs
 
-CODE = ["config/data.py", "pipelines/data_preparation"]
+CODE = ["config/data.py", "config/hub.py", "pipelines/data_preparation"]
 SPLITS = ("train", "held_out")
 
 
 def prepare_images(settings: DataPreparation, work_folder: Path) -> tuple[ImagePack, ImagePack]:
     """The training and the held-out pack."""
+    if settings.source == "hub":
+        train, held_out = hub_packs(settings, CODE, work_folder)
+        for pack in (train, held_out):
+            require_images(pack.images, pack.labels, pack.source)
+        return train, held_out
     if settings.source == "image_folder":
         return _folder_packs(settings, work_folder)
     if settings.source == "digits":

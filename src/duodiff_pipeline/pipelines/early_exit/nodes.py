@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config import EarlyExit, HardwareSettings, Training
 from ...diffusion.random import keyed_torch_generator
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.early_exit import EarlyExits
 from ...networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
 from ...networks.shared_exits import SharedExits
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def train_early_exits(
     network: StoredNetwork,
-    train: ImagePack,
+    train: Examples,
     settings: EarlyExit,
     training: Training,
     hardware: HardwareSettings,
@@ -32,7 +32,7 @@ def train_early_exits(
 
 def untrained_exits(
     network: StoredNetwork,
-    train: ImagePack,
+    train: Examples,
     settings: EarlyExit,
     training: Training,
     hardware: HardwareSettings,

@@ -16,13 +16,16 @@ from ...networks.controls import plan_name, reversed_order, throughout
 from ...networks.exit_schedule import ExitSchedule
 from ...networks.plans import NetworkBank, SamplingPlan, single
 
-Role = Literal["deep", "shallow", "duodiff", "adadiff", "ase", "multistage", "control"]
+Role = Literal["deep", "shallow", "duodiff", "adadiff", "ase", "multistage", "front", "control"]
 ASE = "ase"
 
 
 @dataclass(frozen=True)
 class EvaluatedPlan:
-    """role: what it is in the comparison; control_of: the plan whose cost a control matches."""
+    """role: what it is in the comparison; control_of: the plan whose cost a control matches.
+
+    `front`: it lies on the front of the search, and is measured again without controls of its own.
+    """
 
     plan: SamplingPlan
     role: Role
@@ -56,9 +59,18 @@ def evaluated_plans(
             continue
         solver = Solver.from_dict(choice)
         schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
+        if len(schedule.serves) == 1:
+            (network,) = schedule.serves
+            role: Role = "deep" if network == last else "shallow" if network == first else "front"
+            alone = plan_name(network if role == "front" else role, solver)
+            plans.append(EvaluatedPlan(single(alone, network, solver, noise), role))
+            continue
         duodiff, named = SamplingPlan("", solver, schedule), schedule.serves not in plain
         name = plan_name("duodiff", solver, duodiff.switches, schedule.serves if named else ())
         duodiff = replace(duodiff, name=name)
+        if not choice.get("controls", True):
+            plans.append(EvaluatedPlan(duodiff, "front"))
+            continue
         controls = [throughout("fewer steps", last, duodiff, bank)]
         if schedule.serves[0] in everywhere:
             controls.append(reversed_order(duodiff, named))
@@ -123,6 +135,7 @@ class _Chosen(BaseModel):
     solver: SolverName
     steps: int
     history: History = "carried"
+    controls: bool = True
     edges: tuple[float, ...]
     serves: tuple[str, ...]
 

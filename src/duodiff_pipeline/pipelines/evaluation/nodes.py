@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ...config import Ase, EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
 from ...diffusion.random import image_noise
-from ...diffusion.sampling import image_labels, sample
+from ...diffusion.sampling import evaluated_in, image_labels, sample
 from ...files import load_tensors, save_tensors, sha256_of_json
+from ...images.examples import Examples
 from ...images.pack import ImagePack
 from ...metrics.classifier import FeatureClassifier
 from ...metrics.extractor import FeatureExtractor
@@ -28,7 +29,7 @@ from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import make_meter, move_to_device
 from .comparison import EvaluatedPlan, evaluated_plans
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ CODE = [
 ]
 EXITS = "early_exits"
 GRID = "sample grid"
+UNTIMED = ("control", "front")
 TIMED_RUNS, TIMED_EVALUATIONS = 5, 15
 
 
@@ -85,25 +87,28 @@ def measure_plans(
     reference: ReferenceStatistics,
     train: ImagePack,
     held_out: ImagePack,
+    examples: Examples,
     work_folder: Path,
     **stored: Any,
 ) -> tuple[pd.DataFrame, dict[str, list[float]], dict[str, Tensor]]:
     """Every metric and the cost of every plan in every seed block, the seconds an image in each, a sample grid a plan.
 
+    examples: such as the networks learnt from, held out; they are latents or the held-out images themselves.
     The plans take turns within a block, so that a machine that slows down slows all of them.
     """
     networks = _by_name(stored, "network_")
     bank = evaluation_bank(networks, early_exit, sampling)
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, examples, settings.images, noise, sampling, hardware)
     parameters = {
         "n_images": meter.n_images,
         "more_metrics": settings.more_metrics,
         "grid_images": settings.grid_images,
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
     }
     inputs = {"reference": reference.sha256, "train": train.sha256, "held_out": held_out.sha256}
+    inputs["examples"] = examples.sha256
     work = WorkDir(work_folder, "evaluation", parameters, inputs, CODE)
     real = RealImages(extractor, reference, train.images, held_out.images)
     asked = image_labels(range(meter.n_images), bank.classes)
@@ -153,22 +158,23 @@ def time_batches(
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
-    held_out: ImagePack,
+    examples: Examples,
     work_folder: Path,
     **stored: StoredNetwork,
 ) -> list[dict[str, Any]]:
-    """For every batch of `timed_batches`: its images; the seconds that every plan but the controls takes to draw it; of
-    one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
+    """For every batch of `timed_batches`: its images; the seconds that every plan but those of `UNTIMED` roles takes to
+    draw it; of one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
     """
     networks = _by_name(stored, "network_")
     bank = evaluation_bank(networks, early_exit, sampling)
-    device, schedule, shape_chw = sampling_device(hardware, *networks.values()), noise.schedule(), held_out.shape_chw
-    plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] != "control"]
+    device, schedule, shape_chw = move_to_device(hardware, *networks.values()), noise.schedule(), examples.shape_chw
+    plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] not in UNTIMED]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     alone = {role: next(one["name"] for one in evaluated if one["role"] == role) for role in ("deep", "shallow")}
 
     def draw(plan: SamplingPlan, images: int) -> Tensor:
-        return sample(denoisers[plan.name], plan.solver, schedule, shape_chw, range(images), 0, images, device).images
+        drawn = (range(images), 0, images, device, None, sampling.precision)
+        return sample(denoisers[plan.name], plan.solver, schedule, shape_chw, *drawn).images
 
     def measure(images: int) -> dict[str, Any]:
         logger.info("seconds of %d plans at a batch of %d", len(plans), images)
@@ -176,7 +182,8 @@ def time_batches(
         labels = image_labels(range(images), bank.classes, device)
 
         def evaluate(name: str) -> Tensor:
-            return denoisers[name].predict(x, timestep, labels).eps
+            with evaluated_in(sampling.precision, device):
+                return denoisers[name].predict(x, timestep, labels).eps
 
         return {
             "images": images,
@@ -190,7 +197,8 @@ def time_batches(
     parameters = {
         "plans": [_key(plan, networks) for plan in plans],
         "guidance": [bank.guidance_of(plan) for plan in plans],
-        "hardware": hardware.model_dump(),
+        "precision": sampling.precision,
+        "hardware": hardware.of_sampling,
     }
     work = WorkDir(work_folder, "timed_batches", parameters, {}, CODE)
     return [work.remember(f"batch_{images}", partial(measure, images)) for images in settings.timed_batches]

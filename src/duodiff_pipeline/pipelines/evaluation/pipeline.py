@@ -6,10 +6,15 @@ from .nodes import measure_plans, plan_evaluation, summarise_timings, time_batch
 from .records import make_records
 
 
-def create_pipeline(backbones: Sequence[str], ase: bool = False, decoders: Mapping[str, str] | None = None) -> Pipeline:
+def create_pipeline(
+    backbones: Sequence[str],
+    ase: bool = False,
+    decoders: Mapping[str, str] | None = None,
+    examples: str = "held_out_images",
+) -> Pipeline:
     """Chosen schedules and all networks, ASE's where there is one, to records, blocks, timings and sample grids.
 
-    decoders: multistage networks, namespaces by name.
+    decoders: multistage networks, namespaces by name; examples: such as networks learn from, held out.
     """
     trained = {name: name for name in (*backbones, "early_exits", *(["ase"] if ase else []))} | dict(decoders or {})
     networks = {f"network_{name}": f"{namespace}.network" for name, namespace in trained.items()}
@@ -39,6 +44,7 @@ def create_pipeline(backbones: Sequence[str], ase: bool = False, decoders: Mappi
                     "evaluated": "evaluated_plans",
                     "hardware": "params:hardware",
                     "work_folder": "work_folder",
+                    "examples": examples,
                     **settings,
                     **against,
                     **networks,
@@ -61,7 +67,7 @@ def create_pipeline(backbones: Sequence[str], ase: bool = False, decoders: Mappi
                 {
                     "evaluated": "evaluated_plans",
                     "hardware": "params:hardware",
-                    "held_out": "held_out_images",
+                    "examples": examples,
                     "work_folder": "work_folder",
                     **settings,
                     **networks,

@@ -89,6 +89,7 @@ def make_records(
             k=described["k"],
             gmacs=float(own["gmacs"].mean()),
             micro_batch_images=sampling.micro_batch_images,
+            precision=sampling.precision,
             weights=described["weights"],
             guidance=described["guidance"],
             seeds=settings.seeds,

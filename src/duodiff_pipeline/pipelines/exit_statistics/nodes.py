@@ -10,14 +10,14 @@ from ...analysis.change_point import find_change_point
 from ...analysis.exit_statistics import exit_panels
 from ...config import EarlyExit, ExitStatistics, HardwareSettings, Sampling
 from ...diffusion.noise import NoiseSchedule
-from ...diffusion.sampling import sample
+from ...diffusion.sampling import Trace
 from ...diffusion.stages import StageSchedule
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...tables import load_table, save_table
 from ...workdir import WorkDir
-from ..measuring import sampling_device
+from ..measuring import make_sampler, move_to_device
 
 CODE = ["config/analysis.py", "config/training.py", "analysis", "diffusion", "networks", "pipelines/exit_statistics"]
 
@@ -25,7 +25,7 @@ CODE = ["config/analysis.py", "config/training.py", "analysis", "diffusion", "ne
 def collect_exits(
     network: StoredNetwork,
     exits: StoredNetwork,
-    train: ImagePack,
+    train: Examples,
     settings: ExitStatistics,
     early_exit: EarlyExit,
     sampling: Sampling,
@@ -36,28 +36,21 @@ def collect_exits(
     name = early_exit.backbone
     bank = NetworkBank({name: network}, exits, name, sampling.guidance_by([name]))
     noise = bank.network(name).config.noise
-    device = sampling_device(hardware, network, exits)
+    move_to_device(hardware, network, exits)
+    sampler = make_sampler(sampling, hardware)
     parameters = {
         **settings.model_dump(mode="json"),
         "patience": early_exit.exit_patience,
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
     }
     inputs = {"network": network.sha256, "exits": exits.sha256}
     work = WorkDir(work_folder, "exit_statistics", parameters, inputs, CODE)
 
     def exits_at(plan: SamplingPlan) -> pd.DataFrame:
         images = range(settings.images)
-        trace = sample(
-            bank.denoiser(plan),
-            plan.solver,
-            noise,
-            train.shape_chw,
-            images,
-            settings.seed,
-            sampling.micro_batch_images,
-            device,
-        ).trace
+        drawn = sampler.sample(bank.denoiser(plan), plan.solver, noise, train.shape_chw, images, settings.seed)
+        trace = Trace.joined([samples.trace for samples in drawn])
         index = pd.MultiIndex.from_product([range(trace.nfe), images], names=["evaluation", "image"])
         table = pd.DataFrame({"threshold": plan.exit_threshold, "exit_depth": trace.exit_depth.ravel()}, index=index)
         return table.reset_index().assign(timestep=lambda rows: trace.timesteps[rows["evaluation"]])

@@ -3,15 +3,16 @@
 from typing import Any
 
 import pandas as pd
+import torch
 
 from ...analysis.loss_gap import find_loss_gap, noise_errors
 from ...config import HardwareSettings, LossGap, Noise, SwitchCurves
+from ...diffusion.random import keyed_generator
 from ...diffusion.stages import StageSchedule
-from ...images.pack import ImagePack
-from ...images.pixels import from_uint8
+from ...images.examples import Examples
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank
-from ..measuring import sampling_device
+from ..measuring import move_to_device
 
 SHALLOW, DEEP = "shallow", "deep"
 
@@ -19,7 +20,7 @@ SHALLOW, DEEP = "shallow", "deep"
 def measure_loss_gap(
     shallow: StoredNetwork,
     deep: StoredNetwork,
-    held_out: ImagePack,
+    held_out: Examples,
     settings: LossGap,
     curves: SwitchCurves,
     noise: Noise,
@@ -31,8 +32,9 @@ def measure_loss_gap(
     excess_low, excess_high. Class-conditional networks predict by the images' own labels, without guidance.
     """
     schedule = noise.schedule()
-    device = sampling_device(hardware, shallow, deep)
-    x0 = from_uint8(held_out.images[: settings.images]).to(device)
+    device = move_to_device(hardware, shallow, deep)
+    first = torch.arange(min(settings.images, len(held_out)))
+    x0 = held_out.x0(first, keyed_generator(settings.seed, "examples")).to(device)
     bank = NetworkBank({SHALLOW: shallow, DEEP: deep})
     labels = held_out.labels[: settings.images].to(device) if bank.classes else None
     tables, switches = [], []

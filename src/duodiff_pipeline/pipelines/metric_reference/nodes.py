@@ -19,7 +19,6 @@ from ...metrics.quarter_turns import QuarterTurns
 from ...metrics.reference import RealSplit, ReferenceStatistics, floor
 from ...metrics.torchscript import TorchScriptExtractor
 from ...workdir import WorkDir
-from ..measuring import sampling_device
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ def reference_statistics(
     """Statistics of the held-out or of the training images, or published ones; raises InputError where these do not fit
     the extractor.
     """
-    extractor.to(sampling_device(hardware))
+    extractor.to(hardware.device)
     if settings.reference not in ("held_out", "train"):
         found = ReferenceStatistics.published(Path(settings.reference), extractor.name, extractor.sha256)
         (one,) = extract_features(extractor, held_out.images[:1], FEATURE_BATCH_IMAGES)
@@ -123,7 +122,7 @@ def measure_floor(
     """Every metric of the evaluation, of as many real images as it has in a block, or all where there are fewer; they
     are training images, unless it is these that the evaluation holds against.
     """
-    extractor.to(sampling_device(hardware))
+    extractor.to(hardware.device)
     features = {
         split: extract_features(extractor, pack.images, FEATURE_BATCH_IMAGES)
         for split, pack in (("train", train), ("held_out", held_out))

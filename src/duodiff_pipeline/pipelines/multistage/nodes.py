@@ -12,13 +12,13 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.solvers import Solver
 from ...diffusion.stages import StageSchedule
 from ...files import sha256_of_json
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import Floor, ReferenceStatistics
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
-from ..measuring import make_meter, sampling_device
+from ..measuring import make_meter, move_to_device
 from ..progress import Progress
 
 CODE = ["diffusion", "metrics", "networks", "pipelines/multistage/nodes.py"]
@@ -30,7 +30,7 @@ def measure_stages(
     evaluation: Evaluation,
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    held_out: ImagePack,
+    held_out: Examples,
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
@@ -44,10 +44,11 @@ def measure_stages(
     seed (of the training), training_step, training_gmacs, final, solver, steps, gmacs an image, resident_parameters,
     block (its seed), fid.
     """
-    device = sampling_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
-    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
-    parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.model_dump()}
-    work = WorkDir(work_folder, "multistage", parameters, {"reference": reference.sha256}, CODE)
+    move_to_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
+    parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.of_sampling}
+    inputs = {"reference": reference.sha256, "held_out": held_out.sha256}
+    work = WorkDir(work_folder, "multistage", parameters, inputs, CODE)
     plans = stage_plans(edges, settings, noise.schedule(), stored)
     wanted = [
         (_key(bank, plan, block), bank, plan, row, block) for block in evaluation.seeds for bank, plan, row in plans
@@ -69,18 +70,22 @@ def report_stages(
     edges: dict[str, list[float]],
     settings: Multistage,
     floor: dict[str, Any],
-    held_out: ImagePack,
+    held_out: Examples,
     evaluation: Evaluation,
     noise: Noise,
+    edge_trials: pd.DataFrame | None = None,
 ) -> tuple[tuple[str, dict[str, str]], dict[str, Any], str]:
-    """The Markdown page with its figures, what the report shows of it, and what the command line does."""
+    """The Markdown page with its figures, what the report shows of it, and what the command line does.
+
+    edge_trials: of `search_edges`, where edges were searched.
+    """
     from ...reporting.figures_multistage import training_cost_figure
     from ...reporting.multistage import multistage_findings, multistage_section, render_multistage
 
     n_images = evaluation.images or len(held_out)
     measured = Floor(tuple(floor["fid"]["values"]), floor["fid"]["n_images"])
     same_n = measured if measured.n_images == n_images else None
-    section = multistage_section(blocks, edges, settings, noise.schedule(), n_images, same_n)
+    section = multistage_section(blocks, edges, settings, noise.schedule(), n_images, same_n, edge_trials)
     figures = {"training_cost": training_cost_figure(section)}
     page, findings = (render_multistage(section), figures), multistage_findings(section)
     return page, findings, "\n".join(section.sentences)

@@ -4,21 +4,36 @@ from functools import partial, update_wrapper
 from kedro.pipeline import Node, Pipeline
 
 from .nodes import measure_stages, report_stages
+from .search import search_edges
 from .training import choose_edges, train_stages
 
 
-def create_training(names: Sequence[str], seeds: Sequence[int], checkpoints: int) -> Pipeline:
+def create_training(names: Sequence[str], seeds: Sequence[int], checkpoints: int, searched: bool = False) -> Pipeline:
     """Training images and their optimal denoisers to networks of every name and seed.
 
-    checkpoints: networks kept of each training beside the final one.
+    checkpoints: networks kept of each training beside the final one; searched: whether edges of one are searched.
     """
     settings = {"settings": "params:multistage", "noise": "params:noise"}
     choose = {"differences": "denoiser_differences", "train": "train_images", **settings}
     trainings = [_train(name, seed, checkpoints) for name in names for seed in seeds]
-    return Pipeline([Node(choose_edges, choose, "multistage_edges"), *trainings])
+    if not searched:
+        return Pipeline([Node(choose_edges, choose, "multistage_edges"), *trainings])
+    same_name = ("evaluation", "training", "sampling", "hardware")
+    search = {
+        **choose,
+        "edges": "given_edges",
+        "held_out": "held_out_images",
+        "extractor": "extractor",
+        "reference": "reference",
+        "clustering": "params:timestep_clustering",
+        "work_folder": "work_folder",
+        **{name: f"params:{name}" for name in same_name},
+    }
+    nodes = [Node(choose_edges, choose, "given_edges"), Node(search_edges, search, ["multistage_edges", "edge_trials"])]
+    return Pipeline([*nodes, *trainings])
 
 
-def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int) -> Pipeline:
+def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int, searched: bool = False) -> Pipeline:
     """These networks to their FIDs and the page; the summary is what the command line shows."""
     settings = {"settings": "params:multistage", "noise": "params:noise"}
     trainings = [(name, seed) for name in names for seed in seeds]
@@ -51,6 +66,7 @@ def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int
                     "floor": "floor",
                     **settings,
                     **evaluation,
+                    **({"edge_trials": "edge_trials"} if searched else {}),
                 },
                 ["multistage_page", "multistage_findings", "multistage_summary"],
             ),

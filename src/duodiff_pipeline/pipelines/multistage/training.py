@@ -1,7 +1,7 @@
 """Training the U-Nets of the comparison, each for as many multiply-accumulates as the first one."""
 
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import NetworkHeader
 from ...networks.staged import StagedDenoiser
 from ...networks.unet import UNet, UNetConfig
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def choose_edges(
-    differences: DenoiserDifferences, settings: Multistage, train: ImagePack, noise: Noise
+    differences: DenoiserDifferences, settings: Multistage, train: Examples, noise: Noise
 ) -> dict[str, list[float]]:
-    """The edges of every network, noise to data.
+    """The edges of every network, noise to data, but of one whose edges are to be searched.
 
     Raises InputError where eta and alpha leave no three stages, or the draws belong to other images or noise.
     """
@@ -50,11 +50,11 @@ def choose_edges(
             return found.edges
         return edges
 
-    return {name: list(edges_of(name)) for name in settings.networks}
+    return {name: list(edges_of(name)) for name in settings.networks if name != settings.searched}
 
 
 def edges_beforehand(settings: Multistage, name: str, schedule: NoiseSchedule) -> Edges | None:
-    """The edges of a network, noise to data; None where only the optimal denoisers of the images tell them."""
+    """The edges of a network, noise to data; None where the images' optimal denoisers or a search tell them."""
     network = settings.networks[name]
     stages = len(network.decoder_widths)
     match network.edges:
@@ -64,7 +64,7 @@ def edges_beforehand(settings: Multistage, name: str, schedule: NoiseSchedule) -
             return uniform_timestep_edges(schedule, stages)
         case "snr":
             return log_snr_cluster_edges(schedule, stages)
-        case "optimal_denoiser":
+        case "optimal_denoiser" | "searched":
             return None
         case edges:
             return edges
@@ -72,7 +72,7 @@ def edges_beforehand(settings: Multistage, name: str, schedule: NoiseSchedule) -
 
 def train_stages(
     edges: dict[str, list[float]],
-    train: ImagePack,
+    train: Examples,
     settings: Multistage,
     training: Training,
     noise: Noise,
@@ -80,10 +80,12 @@ def train_stages(
     work_folder: Path,
     name: str,
     seed: int,
+    until: int | None = None,
 ) -> tuple[Any, ...]:
     """The averaged network at every checkpoint and at the end, its loss curve, and the seconds it took.
 
     The curve also says of each of these networks: its step, and the multiply-accumulates spent up to it.
+    until: the number of the checkpoint to stop at, for now; the network there is the last one returned then.
     """
     schedule, own_edges = noise.schedule(), tuple(edges[name])
     new, batches, kept = untrained_stages(edges, train, settings, training, noise, hardware, name, seed)
@@ -101,7 +103,8 @@ def train_stages(
         inputs=new.inputs,
         work_folder=work_folder,
         keep_at_steps=kept,
-        draw=_drawer(own_edges, schedule, train, seed),
+        draw=partial(_draw, own_edges, schedule, train, seed),
+        until=None if until is None else kept[until],
     )
     gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
     curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
@@ -110,7 +113,7 @@ def train_stages(
 
 def untrained_stages(
     edges: dict[str, list[float]],
-    train: ImagePack,
+    train: Examples,
     settings: Multistage,
     training: Training,
     noise: Noise,
@@ -130,7 +133,7 @@ def untrained_stages(
 
     def batches_of(which: str, steps: int) -> StageBatches:
         arguments = (schedule.timesteps, settings.timesteps, training.batch_images, steps, seed, training.flip)
-        return StageBatches(train.images, edges[which], *arguments, **training_labels(train, training))
+        return StageBatches(train, edges[which], *arguments, **training_labels(train, training))
 
     first = next(iter(settings.networks))
     first_config = settings.architecture(first, size, channels, training.predicts, schedule, **conditioning)
@@ -177,13 +180,9 @@ def _mean_macs(config: UNetConfig, shares: np.ndarray[Any, Any]) -> float:
     return float(np.dot(shares, _stage_macs(config)))
 
 
-def _drawer(edges: Edges, schedule: NoiseSchedule, train: ImagePack, seed: int) -> Any:
-    """Makes a grid of samples of averaged weights."""
-
-    def draw(averaged: nn.Module) -> Tensor:
-        assert isinstance(averaged, UNet)
-        staged = StageSchedule.of_parts("network", edges, schedule)
-        denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
-        return sample_grid(denoiser, schedule, train, seed, next(averaged.parameters()).device)
-
-    return draw
+def _draw(edges: Edges, schedule: NoiseSchedule, train: Examples, seed: int, averaged: nn.Module) -> Tensor:
+    """A grid of samples of averaged weights."""
+    assert isinstance(averaged, UNet)
+    staged = StageSchedule.of_parts("network", edges, schedule)
+    denoiser = StagedDenoiser(staged, dict(zip(staged.serves, averaged.stages, strict=True)))
+    return sample_grid(denoiser, schedule, train, seed, next(averaged.parameters()).device)

@@ -5,7 +5,7 @@ from .nodes import measure_denoisers, summarise_edges
 
 def create_pipeline() -> Pipeline:
     """Training images to every draw's differences of optimal denoisers; the summary is what the command line shows."""
-    of_draws = [f"params:timestep_clustering.{key}" for key in ("draws", "data_range", "seed")]
+    of_draws = [f"params:timestep_clustering.{key}" for key in ("draws", "data_range", "seed", "images")]
     return Pipeline(
         [
             Node(

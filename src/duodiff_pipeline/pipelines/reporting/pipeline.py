@@ -3,10 +3,13 @@ from kedro.pipeline import Node, Pipeline
 from .nodes import gather_report, make_answer, make_metrics, make_report, make_summary, weigh_measurements
 
 
-def create_pipeline(backbones: list[str], ase: bool = False, multistage: bool = False) -> Pipeline:
+def create_pipeline(
+    backbones: list[str], ase: bool = False, multistage: bool = False, latents: bool = False
+) -> Pipeline:
     """Everything measured to metrics, report and summary; the summary is no file but what the command line shows.
 
-    ase: whether there is an exit schedule; multistage: whether there is a comparison of multistage networks.
+    ase: whether there is an exit schedule; multistage: whether there is a comparison of multistage networks;
+    latents: whether networks learn from latents.
     """
     names = (*backbones, "early_exits", *(["ase"] if ase else []))
     exits = {"change_points": "change_points", "exit_table": "exit_table", "extractor": "extractor_accuracy"}
@@ -26,6 +29,7 @@ def create_pipeline(backbones: list[str], ase: bool = False, multistage: bool = 
         "work_folder",
     )
     of_ase = ("exit_errors",) if ase else ()
+    of_latents = ("autoencoder",) if latents else ()
     of_multistage = ("multistage_findings", "multistage_page") if multistage else ()
     return Pipeline(
         [
@@ -38,7 +42,7 @@ def create_pipeline(backbones: list[str], ase: bool = False, multistage: bool = 
                     **images,
                     **trained,
                     "curve_table": "switch_curves",
-                    **{name: name for name in (*same_name, *of_ase, *of_multistage)},
+                    **{name: name for name in (*same_name, *of_ase, *of_multistage, *of_latents)},
                 },
                 "report_data",
             ),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...analysis.exit_statistics import depths_by_bin
 from ...config import Ase, HardwareSettings, Training
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.exit_schedule import BINS, ExitSchedule
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.transformer import TransformerBackbone
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 def fine_tune(
     network: StoredNetwork,
-    train: ImagePack,
+    train: Examples,
     settings: Ase,
     training: Training,
     hardware: HardwareSettings,
@@ -44,7 +44,7 @@ def fine_tune(
 
 def untrained_ase(
     network: StoredNetwork,
-    train: ImagePack,
+    train: Examples,
     settings: Ase,
     training: Training,
     hardware: HardwareSettings,

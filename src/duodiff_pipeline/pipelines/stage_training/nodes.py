@@ -6,14 +6,14 @@ from typing import Any
 
 from ...config import Backbone, HardwareSettings, Noise, Training
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import StoredNetwork
 from ..training.nodes import train_backbone
 
 
 def train_for_stage(
     backbone: Backbone,
-    train: ImagePack,
+    train: Examples,
     training: Training,
     noise: Noise,
     hardware: HardwareSettings,

@@ -11,7 +11,7 @@ from ...config import Evaluation, HardwareSettings, Noise, Sampling, SwitchCurve
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.controls import plan_name, reversed_order, throughout
@@ -19,7 +19,7 @@ from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
 from ...reporting.curves import measured_with
 from ...workdir import WorkDir
-from ..measuring import STARTS_BYTES, make_meter, sampling_device
+from ..measuring import STARTS_BYTES, make_meter, move_to_device
 from ..progress import Progress
 
 CODE = ["config/search.py", "diffusion", "metrics", "networks", "pipelines/switch_curves"]
@@ -38,7 +38,7 @@ def measure_curves(
     evaluation: Evaluation,
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    held_out: ImagePack,
+    held_out: Examples,
     noise: Noise,
     sampling: Sampling,
     hardware: HardwareSettings,
@@ -54,15 +54,16 @@ def measure_curves(
     all), gmacs an image, seed, fid, measured_with.
     """
     bank = curve_bank(networks, backbones or {}, sampling)
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, device)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
     parameters = {
         "n_images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
+    inputs["held_out"] = held_out.sha256
     work = WorkDir(work_folder, "switch_curves", parameters, inputs, CODE)
     plans = curve_plans(settings, bank, noise.schedule())
     wanted = [(_key(plan, seed), plan, seed) for seed in evaluation.seeds for plan in plans]

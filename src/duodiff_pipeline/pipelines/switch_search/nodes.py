@@ -1,22 +1,23 @@
 """The search over who serves, switches, edges, solver and steps. Nothing is trained in a trial."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 
 from ... import tracking
 from ...analysis.exit_errors import exit_errors
 from ...config import Ase, HardwareSettings, LossGap, Noise, Sampling, SwitchSearch
 from ...diffusion.noise import NoiseSchedule
+from ...diffusion.random import keyed_generator
 from ...diffusion.solvers import Solver
 from ...diffusion.stages import StageSchedule
 from ...diffusion.starts import SharedStarts
 from ...errors import InputError
-from ...images.pack import ImagePack
-from ...images.pixels import from_uint8
+from ...images.examples import Examples
 from ...metrics.extractor import FeatureExtractor
 from ...metrics.reference import ReferenceStatistics
 from ...networks.backbone import network_of
@@ -25,7 +26,7 @@ from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, single
 from ...networks.transformer import TransformerBackbone
 from ...workdir import WorkDir
-from ..measuring import STARTS_BYTES, make_meter, sampling_device
+from ..measuring import STARTS_BYTES, make_meter, move_to_device
 from .plan_meter import PlanMeter
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ NOT_IN_KEY = {"n_trials", "storage"}  # so that a study can be extended, and fou
 
 
 def measure_exit_errors(
-    backbone: StoredNetwork, ase: StoredNetwork, held_out: ImagePack, settings: LossGap, hardware: HardwareSettings
+    backbone: StoredNetwork, ase: StoredNetwork, held_out: Examples, settings: LossGap, hardware: HardwareSettings
 ) -> pd.DataFrame:
     """What a backbone and its fine-tuned copy err on held-out images at every exit depth; see `exit_errors`."""
-    device = sampling_device(hardware, backbone, ase)
-    x0 = from_uint8(held_out.images[: settings.images]).to(device)
+    device = move_to_device(hardware, backbone, ase)
+    first = torch.arange(min(settings.images, len(held_out)))
+    x0 = held_out.x0(first, keyed_generator(settings.seed, "examples")).to(device)
     before, after = backbone.module, ase.module
     assert isinstance(before, TransformerBackbone)
     assert isinstance(after, TransformerBackbone)
@@ -61,7 +63,7 @@ def search_switch(
     loss_gap_switches: list[dict[str, Any]],
     extractor: FeatureExtractor,
     reference: ReferenceStatistics,
-    held_out: ImagePack,
+    held_out: Examples,
     settings: SwitchSearch,
     noise: Noise,
     sampling: Sampling,
@@ -83,18 +85,19 @@ def search_switch(
     bank = NetworkBank(networks, guidance=sampling.guidance_by(networks))
     exits = [] if exit_candidates is None else _taken(exit_candidates, noise.schedule())
     space = search_space(settings, noise, bank, candidate_edges, loss_gap_switches, exits)
-    device = sampling_device(hardware, *networks.values())
-    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, device)
+    move_to_device(hardware, *networks.values())
+    meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, hardware)
     parameters = {
         **settings.model_dump(mode="json", exclude=NOT_IN_KEY),
         "images": meter.n_images,
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
-        "hardware": hardware.model_dump(),
+        "hardware": hardware.of_sampling,
         "candidates": [asdict(candidate) for candidate in space.candidates],
         "by_parts": {parts: [one.to_dict() for one in schedules] for parts, schedules in space.by_parts.items()},
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
+    inputs["held_out"] = held_out.sha256
     work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE, shared=True)
     rungs = meter.rungs(settings.rungs)
     plans = PlanMeter(meter, bank, work, settings.seed, rungs, SharedStarts(STARTS_BYTES))
@@ -197,24 +200,29 @@ def search_space(
 
 
 def choose_schedules(trials: pd.DataFrame, count: int) -> list[dict[str, Any]]:
-    """Trials to evaluate: up to `count` of the front with two networks or more, and the best that serve by parts.
+    """Trials to evaluate: the whole front, and the best that serve by parts.
 
-    Those of the front are spread from the lowest FID to the lowest cost.
+    Up to `count` of several networks, spread from the lowest FID to the lowest cost, get controls, and so does what
+    serves by parts; where the front has no several networks, the best of them.
     """
-    from ...search.trials import best_by_parts, spread
+    from ...search.trials import best_by_parts, rest_of_front, spread
 
-    return [
-        {
-            "trial": int(row["trial"]),
-            "edges_by": row["edges_by"],
-            "solver": row["solver"],
-            "steps": int(row["steps"]),
-            "history": row["history"],
-            "edges": [float(edge) for edge in row["edges"]],
-            "serves": list(row["serves"]),
-            "fid": float(row["fid"]),
-            "gmacs": float(row["gmacs"]),
-            "on_front": bool(row["on_front"]),
-        }
-        for row in [*spread(trials, count), *best_by_parts(trials)]
-    ]
+    chosen = [*spread(trials, count), *best_by_parts(trials)]
+    rest = rest_of_front(trials, chosen)
+    return [_choice(row, controls=True) for row in chosen] + [_choice(row, controls=False) for row in rest]
+
+
+def _choice(row: Mapping[Hashable, Any], controls: bool) -> dict[str, Any]:
+    return {
+        "trial": int(row["trial"]),
+        "edges_by": row["edges_by"],
+        "solver": row["solver"],
+        "steps": int(row["steps"]),
+        "history": row["history"],
+        "edges": [float(edge) for edge in row["edges"]],
+        "serves": list(row["serves"]),
+        "fid": float(row["fid"]),
+        "gmacs": float(row["gmacs"]),
+        "on_front": bool(row["on_front"]),
+        "controls": controls,
+    }

@@ -25,8 +25,7 @@ from ...config import Noise, TimestepClustering
 from ...diffusion.denoiser import classes_of
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_generator
-from ...images.pack import ImagePack
-from ...images.pixels import from_uint8
+from ...images.examples import Examples
 from ...networks.files import StoredNetwork
 from ..optimal_denoiser.nodes import denoiser_of, require_drawn_on
 
@@ -36,7 +35,7 @@ PUBLISHED = {"DuoDiff": (0.7,), "multi-stage": (0.6308, 0.442)}
 
 
 def cluster_timesteps(
-    train: ImagePack,
+    train: Examples,
     differences: DenoiserDifferences,
     change_points: list[dict[str, Any]],
     network: StoredNetwork,
@@ -54,7 +53,7 @@ def cluster_timesteps(
     nodes = np.linspace(0, schedule.timesteps - 1, settings.gradient_nodes).round().astype(np.int64)
     rng = keyed_generator(settings.seed, "gradient affinity")
     drawn = torch.from_numpy(rng.integers(len(train), size=settings.gradient_images))
-    x0, labels = from_uint8(train.images[drawn]), train.labels[drawn] if classes_of(network.module) else None
+    x0, labels = train.x0(drawn, rng), train.labels[drawn] if classes_of(network.module) else None
     eps = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
     affinity = gradient_affinity(network.module, schedule, x0, eps, nodes, labels)
     candidates += [
@@ -65,8 +64,8 @@ def cluster_timesteps(
         if edges := edges_from_change_point(found):
             candidates.append(_candidate("exit_statistics", {"threshold": row["threshold"]}, edges))
 
-    require_drawn_on(differences, train, schedule, settings.data_range)
-    denoiser = denoiser_of(train, schedule, settings.data_range)
+    require_drawn_on(differences, train, schedule, settings.data_range, settings.images)
+    denoiser = denoiser_of(train, schedule, settings.data_range, settings.images)
     predictions = node_predictions(denoiser, settings.nodes, min(settings.draws, settings.node_draws), settings.seed)
     for eta in settings.etas:
         similarity = predictions.similarity(eta)

@@ -2,15 +2,17 @@
 
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from ...config import Backbone, HardwareSettings, Noise, Training
+from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...errors import InputError
-from ...images.pack import ImagePack
+from ...images.examples import Examples
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.official import Checkpoint
 from ...networks.transformer import TransformerBackbone
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def take_backbone(
-    backbone: Backbone, train: ImagePack, name: str
+    backbone: Backbone, train: Examples, name: str
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The network in the backbone's file, and what its header tells of its training: no losses, and no seconds.
 
@@ -43,7 +45,7 @@ def take_backbone(
 
 
 def take_checkpoint(
-    backbone: Backbone, train: ImagePack, noise: Noise, name: str
+    backbone: Backbone, train: Examples, noise: Noise, name: str
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The network in the backbone's foreign checkpoint, as `take_backbone` gives one; it counts for all timesteps.
 
@@ -89,7 +91,7 @@ def take_checkpoint(
 
 def train_backbone(
     backbone: Backbone,
-    train: ImagePack,
+    train: Examples,
     training: Training,
     noise: Noise,
     hardware: HardwareSettings,
@@ -101,12 +103,6 @@ def train_backbone(
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
     """The averaged network, its loss curve, and the seconds it took; lowest, teacher: see `untrained_backbone`."""
     new = untrained_backbone(backbone, train, training, noise, hardware, seed, name, lowest, teacher)
-    schedule = noise.schedule()
-
-    def draw(averaged: nn.Module) -> Tensor:
-        assert isinstance(averaged, TransformerBackbone)
-        return sample_grid(averaged, schedule, train, seed, next(averaged.parameters()).device)
-
     return train_once(
         name,
         new.begun(),
@@ -117,13 +113,13 @@ def train_backbone(
         seed,
         inputs=new.inputs,
         work_folder=work_folder,
-        draw=None if lowest else draw,  # what is trained for a stage draws nothing alone
+        draw=None if lowest else partial(_draw, noise.schedule(), train, seed),  # of a stage, it draws nothing alone
     )
 
 
 def untrained_backbone(
     backbone: Backbone,
-    train: ImagePack,
+    train: Examples,
     training: Training,
     noise: Noise,
     hardware: HardwareSettings,
@@ -171,3 +167,8 @@ def untrained_backbone(
         **taught,
     )
     return Untrained(network, header, fill, trained, {"teacher": teacher.sha256} if teacher else {})
+
+
+def _draw(schedule: NoiseSchedule, train: Examples, seed: int, averaged: nn.Module) -> Tensor:
+    assert isinstance(averaged, TransformerBackbone)
+    return sample_grid(averaged, schedule, train, seed, next(averaged.parameters()).device)
