@@ -6,6 +6,7 @@ import pytest
 
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.reporting.curves import controls, switch_curves
+from duodiff_pipeline.reporting.figures_curves import curves_figure
 
 NOISE = NoiseSchedule("cosine", 1000)
 SEEDS = (101, 102, 103, 104, 105)
@@ -116,3 +117,14 @@ def test_a_curve_of_heun_has_a_point_wherever_the_timestep_falls(table):
     assert list(against) == [3]  # two timesteps shallow, too
     assert against[3].difference.value == pytest.approx(10 - 30)
     assert against[3].standing == "better"
+
+
+def test_a_network_of_the_first_stage_is_held_against_the_shallow_one_and_drawn_beside_it(table):
+    served = [duodiff(k, 9).assign(role="specialised", plan=f"specialised {k}") for k in (2, 4)]
+    (curve,) = switch_curves(pd.concat([table, *served]), NOISE)
+    against = curve.against("specialised")
+    assert list(against) == [2, 4]
+    assert against[2].difference.value == pytest.approx(10 - 9)
+    assert against[2].standing == "worse"
+    assert "specialised, then deep" in curves_figure([curve], controls(table), None)
+    assert "specialised" not in curves_figure(switch_curves(table, NOISE), controls(table), None)

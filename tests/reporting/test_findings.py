@@ -6,9 +6,12 @@ from report_examples import KID_FLOOR, MORE, PLANS, evaluation, findings, parame
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.metrics.reference import Floor
+from duodiff_pipeline.reporting.adaptive import exits
+from duodiff_pipeline.reporting.caveats import caveats
 from duodiff_pipeline.reporting.findings import weigh
+from duodiff_pipeline.reporting.first_screen import answers
 from duodiff_pipeline.reporting.measured import measured_plans
-from duodiff_pipeline.reporting.statements import against, answers, caveats, exits, headline, reasons
+from duodiff_pipeline.reporting.statements import against, headline, reasons
 
 FIDS = {name: plan[3] for name, plan in PLANS.items()}
 

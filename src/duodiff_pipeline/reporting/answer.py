@@ -7,7 +7,7 @@ from ..analysis.exit_statistics import exit_summary
 from ..networks.early_exit import EarlyExits
 from ..networks.files import StoredNetwork
 from ..networks.transformer import TransformerBackbone
-from .adaptive import AgainstAdaptive, against_adaptive
+from .adaptive import AgainstAdaptive, against_adaptive, exit_speeds, exits
 from .agreement import agreement, loss_gap_excess
 from .curves import SwitchCurve, controls, rival_name
 from .exit_schedules import CLAIM, Saving, claim, saving_rows, savings
@@ -18,7 +18,7 @@ from .page import full_depth, run_command
 from .prices import price_rows
 from .report_data import ReportData
 from .seconds import timed_batches, why_seconds_differ
-from .statements import exit_speeds, exits, floor_images, headline, reasons, reference_said
+from .statements import floor_images, headline, reasons, reference_said
 from .template import render
 from .training_commands import training_commands
 from .wording import change_text, counted, listed, number, percent, record_text, speed_up_text, spread_text

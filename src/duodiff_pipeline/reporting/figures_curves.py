@@ -1,6 +1,7 @@
 """Figures of every switch: FID over cost beside the controls, and over the excess error that the loss gap foretells."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,24 +10,28 @@ from torch import Tensor
 
 from ..images.pixels import grid_hwc
 from ..metrics.reference import Floor
-from .curves import CurvePoint, SwitchCurve
-from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, drawn, fit_scale
+from .curves import AT_ITS_COST, CurvePoint, SwitchCurve
+from .style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, SKY, drawn, fit_scale
 
 CONTROLS = {
     "deep": (BLUE, "o", "deep, fewer steps"),
     "middle": (PINK, "^", "middle"),
     "reversed": (GREY, "X", "the order reversed"),
 }
+FIRST_STAGE = ((RED, "v"), (INK, "P"))
 
 
 @drawn(10.4, 4.6)
 def curves_figure(
     figure: Figure, curves: Sequence[SwitchCurve], controls: Mapping[str, Sequence[CurvePoint]], floor: Floor | None
 ) -> None:
-    """A panel a number of steps: FID of every switch and of the controls that cost as much, with 95 % intervals.
+    """A panel a number of steps: FID of every switch, of the controls that cost as much, and of networks that take the
+    shallow one's place in the first stage, with 95 % intervals.
 
     controls: by role, of all numbers of steps; floor: where it was measured at the same n.
     """
+    first_stage = {role: None for curve in curves for role in curve.roles if role not in AT_ITS_COST}
+    drawn_as = dict(zip(first_stage, cycle(FIRST_STAGE)))
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, curve in zip(panels, curves, strict=True):
         least, most = curve.points[-1].gmacs, curve.points[0].gmacs
@@ -38,6 +43,13 @@ def curves_figure(
             own = [p for p in own if role != "reversed" or p.steps == curve.steps]
             _line(axes, own, colour, marker)
             fids += [point.fid.value for point in own]
+        for role, (colour, marker) in drawn_as.items():
+            own = [
+                CurvePoint(f"{role}, then deep", curve.steps, k, curve.at(k)[0].gmacs, rival.blocks)
+                for k, rival in curve.against(role).items()
+            ]
+            _line(axes, own, colour, marker)
+            fids += [point.fid.value for point in own]
         _line(axes, curve.points, GREEN, "D")
         for point, colour, marker in ((curve.points[0], BLUE, "o"), (curve.points[-1], ORANGE, "s")):
             axes.plot(point.gmacs, point.fid.value, marker, color=colour, markersize=8, zorder=4)
@@ -46,6 +58,7 @@ def curves_figure(
     panels[0].set_ylabel("FID")
     keys = [_key("DuoDiff, every switch", GREEN, "D"), _key("deep", BLUE, "o"), _key("shallow", ORANGE, "s")]
     keys += [_key(label, colour, marker) for colour, marker, label in list(CONTROLS.values())[1:]]
+    keys += [_key(f"{role}, then deep", *look) for role, look in drawn_as.items()]
     if floor is not None:
         keys.append(Line2D([], [], color=SKY, alpha=0.4, linewidth=8, label="floor ± spread"))
     figure.legend(handles=keys, loc="outside lower center", ncols=6)

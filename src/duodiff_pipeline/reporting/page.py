@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 import matplotlib.image
-import pandas as pd
 import yaml
 from torch import Tensor
 
@@ -18,32 +17,24 @@ from ..config import Parameters
 from ..diffusion.noise import NoiseSchedule
 from ..diffusion.stages import StageSchedule
 from ..images.pixels import grid_hwc
-from ..metrics.intervals import Interval
-from ..metrics.records import LABEL_ACCURACY, MetricRecord
+from ..metrics.records import LABEL_ACCURACY
+from .adaptive import exit_speeds, exits
+from .caveats import caveats, decoding
 from .exit_schedules import CLAIM, claim, saving_rows, savings
 from .figures_noise import edges_figure, exit_errors_figure, exit_statistics_figure
 from .figures_results import ase_figure, batches_figure, cost_figure, seconds_figure, switch_figure, training_figure
 from .figures_switches import where_figure
-from .findings import Control, Findings
-from .measured import MEMORISATION, MeasuredPlan
+from .findings import Findings
+from .first_screen import answers, named_rightly
+from .measured import MeasuredPlan
+from .page_rows import batch_row, control_row, difference_shown, exit_row, plan_row, trial_row, trials_said
 from .report_data import ReportData
-from .seconds import TimedBatch, timed_batches, why_seconds_differ
-from .statements import (
-    answers,
-    caveats,
-    decoding,
-    exit_speeds,
-    exits,
-    floor_images,
-    headline,
-    named_rightly,
-    reasons,
-    reference_said,
-)
+from .seconds import timed_batches, why_seconds_differ
+from .statements import floor_images, headline, reasons, reference_said
 from .style import ROLES
 from .switches import evaluated_switches
 from .template import render
-from .wording import change_text, counted, listed, number, percent, record_text, share_text, speed_up_text, spread_text
+from .wording import number, record_text, spread_text
 
 GRID_COLUMNS = 5
 # columns of the metrics that are measured where they are asked for
@@ -103,27 +94,27 @@ def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
             *caveats(findings, data.extractor["held_out_accuracy"]),
         ],
         "autoencoder": data.autoencoder,
-        "controls": {name: [_control_row(control) for control in own] for name, own in findings.controls.items()},
+        "controls": {name: [control_row(control) for control in own] for name, own in findings.controls.items()},
         "comparable": _trials_compare(findings, data),
         "ends": (parameters.everywhere[0], parameters.everywhere[-1]),
         "grids": _grids(findings, data),
         "baseline": findings.baseline.name,
-        "exits": [_exit_row(row, full_depth(parameters)) for row in exit_rows.to_dict("records")],
+        "exits": [exit_row(row, full_depth(parameters)) for row in exit_rows.to_dict("records")],
         "exits_said": exits(exit_rows),
         "exit_speeds": exit_speeds(findings, full_depth(parameters)),
-        "savings": saving_rows(saved, lambda comparison: _difference(comparison.difference)),
+        "savings": saving_rows(saved, lambda comparison: difference_shown(comparison.difference)),
         "ase_claim": CLAIM,
         "ase_found": claim(saved) if saved else "",
-        "batches": [_batch_row(batch) for batch in batches],
+        "batches": [batch_row(batch) for batch in batches],
         "why_seconds_differ": why_seconds_differ(batches, findings),
         "suggested": data.suggested,
-        "plans": [_plan_row(plan, findings) for plan in findings.plans],
+        "plans": [plan_row(plan, findings) for plan in findings.plans],
         "front": [
-            _trial_row(row, findings)
+            trial_row(row, findings)
             for row in data.trials[data.trials["on_front"]].sort_values("gmacs").to_dict("records")
         ],
         "trial_count": len(data.trials),
-        "trials_said": _trials_said(data.trials),
+        "trials_said": trials_said(data.trials),
         "floor": findings.floor,
         "floor_text": spread_text(findings.floor.mean, findings.floor.spread),
         "floor_compares": findings.floor_compares,
@@ -180,106 +171,6 @@ def _strip(plan: MeasuredPlan, findings: Findings, noise: NoiseSchedule) -> list
         {"count": len(list(run)), "network": network, "colour": ROLES[single.get(network, "control")].colour}
         for network, run in groupby(served)
     ]
-
-
-def _exit_row(row: Mapping[Any, Any], full_depth: int) -> dict[str, str]:
-    plateau = row["plateau_depth"]
-    return {
-        "threshold": f"u \N{LESS-THAN OR EQUAL TO} {row['threshold']:g}",
-        "mean_depth": f"{row['mean_depth']:.1f} of {full_depth}",
-        "full": percent(row["share_full"]),
-        "plateau": "none" if pd.isna(plateau) else counted(plateau, "block"),
-        "plateau_share": percent(row["share_plateau"]),
-        "changes": f"{row['changes_mean']:.1f}",
-        "one_change": percent(row["share_one_change"]),
-    }
-
-
-def _control_row(control: Control) -> dict[str, str]:
-    comparison = control.comparison
-    return {
-        "what": control.what,
-        "plan": comparison.plan.name,
-        "cost": percent(comparison.cost_ratio),
-        "fid": _unbroken(record_text(comparison.plan.record)),
-        "difference": _difference(comparison.difference),
-        "standing": comparison.standing,
-    }
-
-
-def _difference(difference: Interval) -> str:
-    return _unbroken(change_text(difference))
-
-
-def _unbroken(text: str) -> str:
-    """An interval stays on one line; where a column is narrow it stands below its value."""
-    return text.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
-
-
-def _plan_row(plan: MeasuredPlan, findings: Findings) -> dict[str, Any]:
-    comparison = next((c for c in findings.against_deep if c.plan is plan), None)
-    return {
-        "name": plan.name,
-        "colour": ROLES[plan.role].colour,
-        "picked": plan is findings.pick.plan,
-        "runs": f"{plan.runs} ({plan.note})" if plan.note else plan.runs,
-        "nfe": plan.nfe,
-        "k": ", ".join(map(str, plan.switches)),
-        "edges": ", ".join(f"{edge:.1f}" for edge in plan.edges),
-        "gmacs": number(plan.gmacs),
-        "cost": percent(plan.gmacs / findings.baseline.gmacs),
-        "milliseconds": number(plan.seconds_per_image * 1e3),
-        "speed_up": _unbroken(speed_up_text(plan)) if comparison else "1",
-        "fid": _unbroken(record_text(plan.record)),
-        "difference": _difference(comparison.difference) if comparison else "baseline",
-        "standing": comparison.standing if comparison else "",
-        "kid": _unbroken(record_text(plan.records["kid"])),
-        "kid_difference": _difference(comparison.kid_difference) if comparison else "baseline",
-        "kid_standing": comparison.kid_standing if comparison else "",
-        "more": [_more_text(plan.records[metric]) for metric in plan.more_metrics],
-        **{metric: _unbroken(share_text(plan.records[metric])) for metric in MEMORISATION},
-        "copies": "more than by chance" if plan.memorises else "no sign of it",
-        "resident": number(plan.resident_mb),
-        "training": number(plan.training_gmacs),
-    }
-
-
-def _more_text(record: MetricRecord) -> str:
-    return _unbroken(record_text(record) if record.name == "fid_infinity" else share_text(record))
-
-
-def _batch_row(batch: TimedBatch) -> dict[str, str]:
-    least, middle, most = batch.ratios
-    return {
-        "images": f"{batch.images}",
-        "baseline": number(batch.plans[0].measured * 1e3),
-        "ratios": f"{middle:.2f} ({least:.2f} to {most:.2f})",
-        "deep": percent(batch.outside["deep"]),
-        "shallow": percent(batch.outside["shallow"]),
-    }
-
-
-def _trials_said(trials: pd.DataFrame) -> str:
-    """How many there were in every study, and how many of them were given up."""
-    studies = listed(f"{len(own)} {study}" for study, own in trials.groupby("study", sort=False))
-    beyond, behind = (int(found.sum()) for found in (trials["given_up_after"] == 0, trials["given_up_after"] > 0))
-    return f"Trials by study: {studies}. Given up: {behind} that fell behind, {beyond} beyond their budget."
-
-
-def _trial_row(row: Mapping[Any, Any], findings: Findings) -> dict[str, Any]:
-    without_exits = (p for p in findings.plans if p.exit_threshold is None)
-    fresh = [p for p in without_exits if f"{p.solver.label} {p.solver.steps}, {p.runs}" == row["plan"]]
-    return {
-        "study": row["study"],
-        "fresh": _unbroken(record_text(fresh[0].record)) if fresh else "",
-        "trial": row["trial"],
-        "plan": row["plan"],
-        "edges_by": row["edges_by"].replace("_", " "),
-        "k": "" if pd.isna(row["k"]) else f"{row['k']} of {row['nfe']}",
-        "edges": ", ".join(f"{edge:.1f}" for edge in row["edges"]),
-        "fid": number(row["fid"]),
-        "gmacs": number(row["gmacs"]),
-    }
 
 
 def _grids(findings: Findings, data: ReportData) -> list[dict[str, str]]:
