@@ -18,7 +18,7 @@ from ..pipelines.trained import NETWORK, RESULT, Untrained, training_gmacs, trai
 from ..pipelines.training.nodes import take_backbone, take_checkpoint, untrained_backbone
 from ..training.batches import StageBatches
 from ..training.fit import newest_step
-from .images import Found, KnownImages
+from .images import UNKNOWN, Found, KnownImages
 
 EXITS, ASE = "early_exits", "ase"
 
@@ -95,10 +95,12 @@ def planned_networks(p: Parameters, images: KnownImages, work_folder: Path, foun
     missing: list[str] = []
     assumed: list[str] = []
 
+    examples = images.examples
+
     def add(name: str, pipeline: str, build: Callable[[], Untrained]) -> None:
         with torch.device("meta"):
             new = build()
-        trainings[name] = _looked_up(name, pipeline, new, images, work_folder)
+        trainings[name] = _looked_up(name, pipeline, new, p, images, work_folder)
 
     for name in [*(n for n, b in p.backbones.items() if not b.stage), *p.first_stage]:
         backbone = p.backbones[name]
@@ -120,14 +122,14 @@ def planned_networks(p: Parameters, images: KnownImages, work_folder: Path, foun
 
     exits_of = trainings[p.early_exit.backbone].stored
     shared = (p.training, p.hardware, p.seed)
-    add(EXITS, "early_exit", lambda: untrained_exits(exits_of, images.train, p.early_exit, *shared))
+    add(EXITS, "early_exit", lambda: untrained_exits(exits_of, examples, p.early_exit, *shared))
     if (ase := p.ase) is not None:
         table = found("exit_table") if ase.threshold is not None else None
         if ase.threshold is not None and table is None:
             assumed.append("ase follows where early exits leave, which is not known yet: taken for the table demo")
             ase = ase.model_copy(update={"schedule": "demo", "threshold": None})
         tuned_from = trainings[ase.backbone].stored
-        add(ASE, "stage_training", lambda: untrained_ase(tuned_from, images.train, ase, *shared, exit_table=table))
+        add(ASE, "stage_training", lambda: untrained_ase(tuned_from, examples, ase, *shared, exit_table=table))
     edges: dict[str, list[float]] = {}
     if p.multistage is not None:
         edges = _stage_edges(p, p.multistage, found, assumed)
@@ -136,20 +138,21 @@ def planned_networks(p: Parameters, images: KnownImages, work_folder: Path, foun
 
 
 def _builder(backbone: Backbone, images: KnownImages, of_all: tuple) -> Callable[[], Untrained]:  # type: ignore[type-arg]
-    return lambda: untrained_backbone(backbone, images.train, *of_all)
+    return lambda: untrained_backbone(backbone, images.examples, *of_all)
 
 
 def _looked_up(
     name: str,
     pipeline: str,
     new: Untrained,
+    p: Parameters,
     images: KnownImages,
     work_folder: Path,
     kept: tuple[int, ...] = (),
     batches: StageBatches | None = None,
 ) -> PlannedTraining:
     """With what the work folder holds of it."""
-    work = training_work(name, new.header, images.train, new.inputs, work_folder, kept, look=True)
+    work = training_work(name, new.header, images.examples, p.hardware, new.inputs, work_folder, kept, look=True)
     stored: StoredNetwork = PlannedNetwork(copy.deepcopy(new.network), _of_any_images(new.header), name)
     done = newest_step(work.folder)
     if work.remembers(RESULT, work.folder / NETWORK):
@@ -173,10 +176,12 @@ def _taken(
         if not path.is_file():
             raise InputError(f"backbones.{name}.{key}: there is no file {path}")
         if backbone.from_checkpoint:
-            stored, _, _ = take_checkpoint(backbone, images.train, p.noise, name)
+            stored, _, _ = take_checkpoint(backbone, images.examples, p.noise, name)
         else:
-            same = replace(images.train, identity=StoredNetwork.load(path).header.data_sha256 or "")
-            stored, _, _ = take_backbone(backbone, images.train if not images.missing else same, name)
+            examples = images.examples
+            if examples.sha256 == UNKNOWN:
+                examples = replace(examples, identity=StoredNetwork.load(path).header.data_sha256 or "")
+            stored, _, _ = take_backbone(backbone, examples, name)
     except InputError as error:
         missing.append(str(error))
         with torch.device("meta"):
@@ -194,7 +199,8 @@ def _stage_edges(p: Parameters, settings: Multistage, found: Found, assumed: lis
             stages = len(settings.networks[name].decoder_widths)
             edges = tuple(known.get(name, ()))
             if len(edges) != stages - 1:
-                assumed.append(f"the edges of {name} follow from the images: taken for uniform ones")
+                known_by = "a search" if name == settings.searched else "the images"
+                assumed.append(f"the edges of {name} follow from {known_by}: taken for uniform ones")
                 edges = uniform_timestep_edges(schedule, stages)
         return edges
 
@@ -210,10 +216,10 @@ def _stages(
         for seed in settings.seeds:
             with torch.device("meta"):
                 new, batches, kept = untrained_stages(
-                    edges, images.train, settings, p.training, p.noise, p.hardware, name, seed
+                    edges, images.examples, settings, p.training, p.noise, p.hardware, name, seed
                 )
             full = f"{name}_{seed}"
-            trainings[full] = _looked_up(full, "multistage_training", new, images, work_folder, tuple(kept), batches)
+            trainings[full] = _looked_up(full, "multistage_training", new, p, images, work_folder, tuple(kept), batches)
     return trainings
 
 

@@ -1,6 +1,7 @@
 """All that is told before a run, in one place."""
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ import psutil
 import torch
 
 from ..config import Parameters
+from ..config.hardware import Device
 from ..errors import InputError
 from ..metrics.classifier import FeatureClassifier
 from ..metrics.extractor import FeatureExtractor
 from ..metrics.torchscript import TorchScriptExtractor
 from ..networks.files import BYTES_PER_PARAMETER
-from ..pipelines.measuring import STARTS_BYTES, Device, sampling_device
+from ..pipelines.measuring import STARTS_BYTES
 from ..pipelines.metric_reference.nodes import DOWNLOADS, classifier_config
 from ..pipelines.switch_search.plan_meter import FEATURES_BYTES
 from .calibration import Calibration, calibrate
@@ -27,7 +29,7 @@ from .parts import Part, parts_of
 from .sampling import Tally
 
 KEPT = HELD - 1  # of these numbers a checkpoint holds all but the gradient
-COPIES = 2  # of a network's file: in the work folder, and in the catalog
+COPIES = 2  # of what the work folder has, and the catalog
 
 
 @dataclass(frozen=True)
@@ -54,28 +56,38 @@ class Plan:
     def to_train(self) -> list[PlannedTraining]:
         return [one for one in self.networks.trainings.values() if one.new is not None and not one.finished]
 
-    def training_memory(self) -> tuple[PlannedTraining, int, int | None] | None:
-        """The training that holds most: bytes of its weights, and of what all images of a step keep."""
+    def training_memory(self) -> tuple[PlannedTraining, int, int, int | None] | None:
+        """The training that holds most: bytes of its weights, images at once in a process, bytes of what these keep."""
         assert self.images is not None
-        shape = self.images.train.shape_chw
+        shape, hardware = self.images.examples.shape_chw, self.parameters.hardware
         held = []
         for one in self.to_train:
             assert one.new is not None
             kept = activation_bytes(one.new.network, shape)
-            held.append((one, weight_bytes(one.new.network), None if kept is None else kept * one.batch_images))
-        return max(held, key=lambda found: found[1] + (found[2] or 0), default=None)
+            at_once = math.ceil(one.batch_images / hardware.devices / hardware.gradient_accumulation)
+            held.append((one, weight_bytes(one.new.network), at_once, None if kept is None else kept * at_once))
+        return max(held, key=lambda found: found[1] + (found[3] or 0), default=None)
 
     def sampling_memory(self) -> tuple[int, int]:
         """Bytes of all networks at once, and the most that states which plans share take."""
         parameters = sum(one.stored.parameters for one in self.networks.trainings.values())
         return BYTES_PER_PARAMETER * parameters, STARTS_BYTES
 
+    def gradients_bytes(self) -> int:
+        """What the gradient affinity of `timestep_clustering` holds: one of the deep network a timestep."""
+        deep = self.networks.stored(self.parameters.everywhere[-1])
+        return self.parameters.timestep_clustering.gradient_nodes * BYTES_PER_PARAMETER * deep.parameters
+
     def pack_bytes(self) -> int | None:
-        """Of both packs."""
-        images = self.images
+        """Of images, and of latents; of both splits, with what the work folder keeps of those that are decoded."""
+        images, settings = self.images, self.parameters.data_preparation
         if images is None or images.n_train is None or images.n_held_out is None:
             return None
-        return (images.n_train + images.n_held_out) * (images.train.images[0].numel() + 8)
+        kept = COPIES if settings.source in ("hub", "image_folder") else 1
+        an_image = kept * math.prod(images.train.shape_chw) + 8
+        if images.latents is not None:
+            an_image += COPIES * BYTES_PER_PARAMETER * math.prod(images.latents.moments.shape[1:])
+        return (images.n_train + images.n_held_out) * an_image
 
     def checkpoint_bytes(self) -> int:
         """One of every training, and the next of the largest while it is written."""
@@ -94,9 +106,8 @@ class Plan:
         """Of sample grids and, at most, of features that the search keeps while it runs."""
         if self.images is None:
             return 0
-        p = self.parameters
-        plans = sum(part.tally.drawn_images > 0 for part, _ in self.parts if part.tally)
-        grids = plans * len(p.evaluation.seeds) * p.evaluation.grid_images * self.images.train.images[0].numel()
+        evaluation, plans = self.parameters.evaluation, sum(part.plans for part, _ in self.parts)
+        grids = plans * len(evaluation.seeds) * evaluation.grid_images * math.prod(self.images.train.shape_chw)
         return grids + FEATURES_BYTES
 
 
@@ -116,29 +127,38 @@ def _quiet() -> Iterator[None]:
 def make_plan(p: Parameters, experiment: str, project: Path, pipelines: Sequence[str], found: Found) -> Plan:
     """pipelines: of a run, by name; found: what an earlier run left under a name of the catalog, or None."""
     work_folder = project / "data" / ".work" / experiment
-    images, device = known_images(p.data_preparation, work_folder, found), sampling_device(p.hardware)
+    images, device = known_images(p.data_preparation, work_folder, found), p.hardware.device
     disk, memory = shutil.disk_usage(project).free, _free_memory(device)
     if images is None:
         nothing = Networks({}, (), (), {})
         return Plan(experiment, p, None, nothing, (), pipelines, None, device, (), (), disk, memory)
     networks = planned_networks(p, images, work_folder, found)
     extractor, of_metrics = _metrics(p, images, work_folder)
-    parts = parts_of(p, networks, images, found)
-    calibration = calibrate(p, networks.trainings, images, extractor, device)
+    parts = parts_of(p, networks, images, extractor, found)
+    calibration = calibrate(p, networks.trainings, images, extractor)
     return Plan(
         experiment,
         p,
         images,
         networks,
-        [(part, _seconds(part, calibration)) for part in parts],
+        [(part, _seconds(part, calibration, p.hardware.devices)) for part in parts],
         [name for name in pipelines if name not in {part.pipeline for part in parts}],
         calibration,
         device,
-        (*images.missing, *networks.missing, *of_metrics),
+        (*_hardware(p), *images.missing, *networks.missing, *of_metrics),
         (*images.assumed, *networks.assumed),
         disk,
         memory,
     )
+
+
+def _hardware(p: Parameters) -> list[str]:
+    """What this machine lacks."""
+    try:
+        p.hardware.require_present()
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def _metrics(p: Parameters, images: KnownImages, work_folder: Path) -> tuple[FeatureExtractor | None, list[str]]:
@@ -164,19 +184,25 @@ def _metrics(p: Parameters, images: KnownImages, work_folder: Path) -> tuple[Fea
     return None, missing
 
 
-def _seconds(part: Part, calibration: Calibration) -> float | None:
-    """That are left of it."""
-    if (training := part.training) is not None:
-        left = training.steps - training.done_steps
-        return left * calibration.steps[training.name].seconds if left else 0.0
-    if part.tally is None or (part.tally.drawn_images and calibration.feature_seconds is None):
-        return None
-    return _sampling_seconds(part.tally, calibration)
+def _seconds(part: Part, calibration: Calibration, devices: int) -> float | None:
+    """That are left of it, shared evenly among the devices where it is shared at all."""
+    if not part.known or part.finished:
+        return None if not part.known else 0.0
+    seconds = 0.0
+    if part.training is not None:
+        seconds += part.steps_left * calibration.steps[part.training.name].seconds / devices
+    if part.tally is not None:
+        if part.tally.judged_images and calibration.feature_seconds is None:
+            return None
+        seconds += _tally_seconds(part.tally, calibration, devices)
+    return seconds
 
 
-def _sampling_seconds(tally: Tally, calibration: Calibration) -> float:
+def _tally_seconds(tally: Tally, calibration: Calibration, devices: int) -> float:
     networks = sum(count * calibration.speeds[call.network].seconds(call) for call, count in tally.calls.items())
-    return networks + tally.drawn_images * (calibration.feature_seconds or 0.0)
+    features = tally.judged_images * (calibration.feature_seconds or 0.0)
+    decoding = min(tally.drawn_images, tally.judged_images) * calibration.decoding_seconds
+    return networks / (devices if tally.drawn_images else 1) + decoding + features
 
 
 def _free_memory(device: Device) -> int:

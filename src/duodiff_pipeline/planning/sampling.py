@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
 import torch
@@ -30,12 +30,13 @@ class Call(NamedTuple):
 @dataclass
 class Tally:
     """calls: how many of each; gmacs: of the images that are asked for, as records have it, while calls hold whole
-    micro-batches; drawn_images: that come of it.
+    micro-batches; drawn_images: that come of it, shared among devices; judged_images: whose features are taken.
     """
 
     calls: Counter[Call] = field(default_factory=Counter)
     gmacs: float = 0.0
     drawn_images: int = 0
+    judged_images: int = 0
 
     def draw(
         self, bank: NetworkBank, plan: SamplingPlan, images: range, micro_batch_images: int, made_before: int = 0
@@ -52,18 +53,19 @@ class Tally:
         self.calls.update(other.calls)
         self.gmacs += other.gmacs
         self.drawn_images += other.drawn_images
+        self.judged_images += other.judged_images
 
     def times(self, count: int) -> "Tally":
         """So many of it."""
         calls = Counter({call: count * number for call, number in self.calls.items()})
-        return Tally(calls, count * self.gmacs, count * self.drawn_images)
+        return Tally(calls, count * self.gmacs, count * self.drawn_images, count * self.judged_images)
 
     def called(self, names: Mapping[str, str]) -> "Tally":
         """The same, with networks by other names."""
         calls: Counter[Call] = Counter()
         for call, number in self.calls.items():
             calls[call._replace(network=names.get(call.network, call.network))] += number
-        return Tally(calls, self.gmacs, self.drawn_images)
+        return replace(self, calls=calls)
 
 
 def _evaluated(bank: NetworkBank, plan: SamplingPlan, made_before: int) -> dict[tuple[str, int], int]:
@@ -128,3 +130,8 @@ def tally_of(
         made_before = shared.made_before(bank, plan, n_images) if shared else 0
         tally.draw(bank, plan, range(n_images), micro_batch_images, made_before)
     return tally
+
+
+def judged(tally: Tally) -> Tally:
+    """The same, with features taken of all that is drawn."""
+    return replace(tally, judged_images=tally.drawn_images)

@@ -1,5 +1,10 @@
-"""The search as it would go if FID fell with cost alone: the same code on a stand-in for what it measures."""
+"""The search as it may go: the same code on a stand-in for what it measures.
 
+In the searches on digits and Fashion-MNIST, FID went with cost to the power of -0.3 and -0.6, within a factor of 1.4
+and 1.2 (one standard deviation), and 10 schedules were on the front of either.
+"""
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..config import Parameters
+from ..diffusion.random import keyed_generator
 from ..diffusion.stages import StageSchedule
 from ..metrics.measure import rungs
 from ..networks.exit_schedule import TABLES, ExitSchedule
@@ -20,6 +26,8 @@ from ..search.trials import trials_table
 from .networks import ASE
 from .sampling import Shared, Tally
 
+POWER, SCATTER = -0.5, 0.25  # of the stand-in: between those two
+
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -31,7 +39,7 @@ class Rehearsal:
 
 
 def rehearse(p: Parameters, bank: NetworkBank, shape_chw: tuple[int, int, int], n_images: int) -> Rehearsal:
-    """What is proposed and given up where a dearer plan always has the lower FID.
+    """What is proposed, given up and chosen where FID goes with cost about as it did before.
 
     Edges that images or networks suggest are not known yet, and exit schedules are those with a name.
     """
@@ -69,7 +77,7 @@ class _Measured:
 
     def __init__(self, bank: NetworkBank, rungs: Sequence[int], p: Parameters, shape_chw: tuple[int, int, int]) -> None:
         self.rungs, self.tally = rungs, Tally()
-        self._bank, self._size = bank, p.sampling.micro_batch_images
+        self._bank, self._size, self._seed = bank, p.sampling.micro_batch_images, p.switch_search.seed
         self._shared = Shared(shape_chw)
         self._made: set[tuple[Any, ...]] = set()
 
@@ -80,4 +88,6 @@ class _Measured:
                 self._made.add(block)
                 made_before = self._shared.made_before(self._bank, plan, end - first, end)
                 self.tally.draw(self._bank, plan, range(first, end), self._size, made_before)
-        return 1 / self._bank.static_gmacs(plan)
+                self.tally.judged_images += end - first
+        chance = keyed_generator(self._seed, f"FID of {plan.solver}, {plan.runs}").standard_normal()
+        return float(self._bank.static_gmacs(plan) ** POWER * math.exp(SCATTER * chance))

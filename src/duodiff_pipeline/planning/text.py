@@ -13,6 +13,7 @@ from .networks import PlannedTraining
 from .parts import Part
 from .plan import Plan
 
+DEVICES = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
 WIDEST = 200
 WIDTH = 110
 
@@ -47,11 +48,17 @@ def plan_text(plan: Plan, env: str) -> str:
 def _images_text(plan: Plan) -> str:
     if plan.images is None:
         return "Images: not even their shape is known, so nothing can be counted."
-    shape = " x ".join(map(str, plan.images.train.shape_chw))
+    shape, latents = _times(plan.images.train.shape_chw), ""
+    if plan.images.latents is not None:
+        latents = f", as latents of {_times(plan.images.latents.shape_chw)}"
     n_train, n_held_out = (
         "an unknown number of" if n is None else f"{n:,}" for n in (plan.images.n_train, plan.images.n_held_out)
     )
-    return f"Images: {n_train} for training and {n_held_out} held out, of {shape}."
+    return f"Images: {n_train} for training and {n_held_out} held out, of {shape}{latents}."
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
@@ -104,7 +111,7 @@ def _parts_table(plan: Plan) -> Table:
 
 
 def _part_seconds(part: Part, seconds: float | None) -> str:
-    if part.training is not None and part.training.finished:
+    if part.finished:
         return "finished"
     return _or_unknown(seconds, seconds_text)
 
@@ -119,12 +126,18 @@ def _times_texts(plan: Plan) -> list[str]:
     calibration = plan.calibration
     assert calibration is not None
     texts = [
-        f"Time left: {more}{seconds_text(sum(known))} on this {plan.device}, measured in "
-        f"{calibration.seconds:.0f} s: {_measured_text(calibration)}. What else this machine does now is counted in.",
+        f"Time left: {more}{seconds_text(sum(known))} on this {DEVICES[plan.device]}{_shared_text(plan)}, measured in "
+        f"{calibration.seconds:.0f} s: {_measured_text(calibration)}. Only trainings are told as they stand: what was "
+        "measured before is counted again, though a run takes it as it is.",
     ]
     if plan.not_counted:
         texts.append(f"Not counted: {listed(plan.not_counted)}; metrics of features; files read and written.")
     return texts
+
+
+def _shared_text(plan: Plan) -> str:
+    devices = plan.parameters.hardware.devices
+    return f", shared evenly by {devices} processes" if devices > 1 else ""
 
 
 def _measured_text(calibration: Calibration) -> str:
@@ -144,17 +157,19 @@ def _measured_text(calibration: Calibration) -> str:
 def _memory_texts(plan: Plan) -> list[str]:
     texts = []
     if (held := plan.training_memory()) is not None:
-        one, weights, activations = held
-        kept = (
-            f", and up to {bytes_text(activations)} kept of {counted(one.batch_images, 'image')} for the gradients"
-            if activations
-            else ""
-        )
+        one, weights, images, activations = held
+        kept = ""
+        if activations:
+            kept = f", and up to {bytes_text(activations)} kept of {counted(images, 'image')} for the gradients"
+            kept += " (less with gradient_checkpointing)" if plan.parameters.hardware.gradient_checkpointing else ""
         texts.append(
             f"Memory of training, {one.name} most: {bytes_text(weights)} for weights, gradients, AdamW and averages"
             f"{kept}, in float32."
         )
     networks, starts = plan.sampling_memory()
+    texts.append(
+        f"Memory of timestep_clustering: {bytes_text(plan.gradients_bytes())} for gradients of the deep network."
+    )
     texts.append(
         f"Memory of sampling: {bytes_text(networks)} for all networks together, and at most {bytes_text(starts)} for "
         f"what plans share. Free are {bytes_text(plan.free_memory_bytes)}."
