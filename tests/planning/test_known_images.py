@@ -70,7 +70,7 @@ def test_latents_have_the_shape_of_their_autoencoder(tmp_path: Path) -> None:
     assert any("CompVis/stable-diffusion-v1-4" in missing and "diffusers" in missing for missing in assumed.missing)
 
     tiny_autoencoder().save_pretrained(tmp_path / "vae")
-    autoencoder = {"path": str(tmp_path / "vae"), "mirrored": False}
+    autoencoder = {"path": str(tmp_path / "vae")}
     p = parameters("imagenet256", data_preparation={"autoencoder": autoencoder})
     known = known_images(p.data_preparation, tmp_path, nothing)
     assert known.examples.shape_chw == (4, 64, 64)  # 4 pixels a latent

@@ -105,7 +105,9 @@ def test_several_devices_share_trainings_and_sampling(of_test) -> None:
     assert _seconds(drawn, calibration, 1) == pytest.approx(evaluations + 20 * (0.01 + 0.1))
     assert _seconds(drawn, calibration, 2) == pytest.approx(evaluations / 2 + 20 * (0.01 + 0.1))
     assert _seconds(replace(drawn, known=False), calibration, 1) is None
-    assert _seconds(drawn, replace(calibration, feature_seconds=None), 1) is None  # the extractor is missing
+    without = replace(calibration, feature_seconds=None)  # the extractor is missing
+    assert _seconds(drawn, without, 1) == pytest.approx(evaluations + 20 * 0.1)
+    assert _seconds(Part("x", "y", tally=Tally(judged_images=20)), without, 1) is None
 
 
 def plan_of(p, images, networks: Networks) -> Plan:
@@ -123,7 +125,8 @@ def test_a_piece_of_a_batch_is_held_at_once(tmp_path: Path) -> None:
 
 
 def test_latents_take_disk_beside_the_images_and_cost_an_encoding(tmp_path: Path) -> None:
-    p = parameters("imagenet256")
+    few = {"solvers": ["ddim"], "steps": [2], "n_trials": 2, "budgets": []}
+    p = parameters("imagenet256", switch_search=few, switch_curves={"steps": [2]})
     images, networks = planned(p, tmp_path)
     plan, count = plan_of(p, images, networks), 1_281_167 + 50_000
     assert plan.pack_bytes() == count * (2 * 3 * 256**2 + 8 + 2 * 4 * 4 * 4 * 32**2)  # mirrored: four numbers
@@ -133,5 +136,7 @@ def test_latents_take_disk_beside_the_images_and_cost_an_encoding(tmp_path: Path
 
 
 def test_numbers_are_said_in_the_unit_that_a_person_would_take() -> None:
-    assert [seconds_text(s) for s in (0.5, 90, 600, 10_000, 1e6)] == ["0.5 s", "90 s", "10 min", "2.8 h", "12 days"]
+    assert [seconds_text(s) for s in (0.5, 90, 600, 10_000, 1e6, 1e8)] == [
+        *("0.5 s", "90 s", "10 min", "2.8 h", "12 days", "3.2 years")
+    ]
     assert [bytes_text(b) for b in (10, 2500, 3e7, 4.4e9)] == ["10 B", "2.5 kB", "30 MB", "4.4 GB"]

@@ -4,6 +4,7 @@ Weights do not matter for that, so they are all the same number; images are rand
 """
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ MOST_RUNS, MOST_STEPS = 9, 30
 GROWTH = 8  # of a batch, from one to the next that is tried
 OF_MEMORY = 0.5  # of what is free, that a measurement may take
 WEIGHT = 0.01
+DECODED_SIDE = 16  # latents, at most, of what is decoded to measure
 LONGEST = 3  # shares, that a training may be tried for
 BACK_AND_FORTH = 3  # a training step, in evaluations
 
@@ -142,14 +144,15 @@ def _speed(backbone: Backbone, p: Parameters, shape: tuple[int, int, int], share
     device = p.hardware.device
     network = _with_weights(backbone, device).eval().requires_grad_(False)
     assert isinstance(network, Backbone)
-    solver, noise = Solver("ddim", 2), p.noise.schedule()
+    solver, noise = Solver("ddim", 1), p.noise.schedule()
 
     def an_evaluation(count: int) -> float:
         trace = sample(network, solver, noise, shape, range(count), 0, count, device, None, p.sampling.precision).trace
         return float(trace.seconds.min())
 
-    an_evaluation(1)  # what happens only once is not timed
-    one = _fastest(lambda: an_evaluation(1), share / 4)
+    one = an_evaluation(1)
+    if one < share:  # else what happens only once hardly counts
+        one = _fastest(lambda: an_evaluation(1), share / 4)
     most, count, many = p.sampling.micro_batch_images, 1, one
     while count < most and GROWTH * many < share / 4:  # a batch takes no longer than its images one by one
         count = min(GROWTH * count, most)
@@ -191,9 +194,12 @@ def _step(
     batches, clock = _batches(training, p, images, count, steps), _Clock()
     with TemporaryDirectory() as folder:
         fit(trained, batches, _one_device(p.hardware), Path(folder), steps + 1, clock, 1)
-    done_macs = [_step_macs(training, batches, step) for step in range(1, steps)]
-    ratios = [seconds / macs for seconds, macs in zip(clock.between, done_macs, strict=True)]
-    return StepSpeed(min(ratios) * step_macs * batch / count, count)
+    by_stage: dict[float, float] = {}  # the fastest step of each, by its multiply-accumulates
+    for step, seconds in enumerate(clock.between, start=1):
+        macs = _step_macs(training, batches, step)
+        by_stage[macs] = min(seconds, by_stage.get(macs, math.inf))
+    fastest = sum(by_stage.values()) / sum(by_stage) * step_macs
+    return StepSpeed(fastest * expected(batch) / expected(count), count)
 
 
 def _batches(training: PlannedTraining, p: Parameters, images: KnownImages, count: int, steps: int) -> StepBatches:
@@ -239,13 +245,15 @@ def _classifier_speed(extractor: FeatureClassifier, p: Parameters, images: Known
 def _autoencoder_speed(latents: PlannedLatents, p: Parameters) -> tuple[Speed, float]:
     """And the seconds of decoding an image; encoding is taken for as fast as that for its multiply-accumulates."""
     decoder, device = latents.autoencoder.decoder, p.hardware.device
-    z = torch.zeros(1, *latents.shape_chw, device=device)
-    macs, decoder = count_macs(decoder, z.to("meta")), _with_weights(decoder, device)
+    channels, side, _ = latents.shape_chw
+    z = torch.zeros(1, channels, min(side, DECODED_SIDE), min(side, DECODED_SIDE), device=device)
+    whole = count_macs(decoder, torch.empty(1, *latents.shape_chw, device="meta"))
+    macs, with_weights = count_macs(decoder, z.to("meta")), _with_weights(decoder, device)
     started = time.perf_counter()
     with torch.inference_mode():
-        decoder(z).cpu()
-    seconds = time.perf_counter() - started
-    return Speed(0.0, seconds / macs, 1), seconds
+        with_weights(z).cpu()
+    speed = Speed(0.0, (time.perf_counter() - started) / macs, 1)
+    return speed, speed.seconds(Call(AUTOENCODER, whole, 1))
 
 
 def _feature_seconds(extractor: FeatureExtractor, p: Parameters, images: KnownImages, share: float) -> float:

@@ -254,7 +254,7 @@ def _known_autoencoder(of: LatentSource) -> tuple[Autoencoder, tuple[str, ...], 
     if not all(files.values()):
         where = "here"
         if not of.path.startswith((".", "~", "/")):
-            where = "here: a run downloads it from the Hugging Face hub; or name a folder in diffusers' layout, as that"
+            where = "here: a run downloads it from the Hugging Face hub; or name a folder in diffusers' layout"
         missing.append(f"data_preparation.autoencoder.path: {of.path} is not {where}")
     with torch.device("meta"):
         weights = AutoencoderKL.from_config(config).state_dict()  # type: ignore[no-untyped-call]

@@ -234,7 +234,7 @@ class _Sampled:
                 f"{rehearsal.trials} trials",
                 tally=rehearsal.tally.called(self.decoders),
                 known=of_search is not None,
-                note="about, as searches went before",
+                note="about: as earlier searches went",
             ),
             self._curves(),
             Part(
@@ -267,10 +267,10 @@ class _Sampled:
         of = (p.evaluation, self.evaluation_bank, p.switch_search.backbones, self.noise, patience, p.ase)
         if chosen is not None:
             try:
-                return evaluated_plans(chosen, *of), "with the schedules that the last search chose"
+                return evaluated_plans(chosen, *of), "with what the last search chose"
             except (InputError, KeyError):  # of other networks than there are now
                 pass
-        return evaluated_plans(rehearsal.chosen, *of), "about, with a front as large as that of such a search"
+        return evaluated_plans(rehearsal.chosen, *of), "about: as many schedules as an earlier search chose"
 
     def _blocks(self, evaluated: list[EvaluatedPlan], n_images: int) -> Tally:
         tally = judged(tally_of(self.evaluation_bank, [one.plan for one in evaluated], n_images, self.size))

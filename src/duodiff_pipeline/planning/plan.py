@@ -34,7 +34,8 @@ COPIES = 2  # of what the work folder has, and the catalog
 
 @dataclass(frozen=True)
 class Plan:
-    """parts: with the seconds that are left of each, None where they are not known; not_counted: pipelines without any.
+    """parts: with the seconds that are left of each, None where they are not known; not_counted: pipelines without any,
+    and what of the others is left out.
 
     images: None where not even their shape is known: then there are no networks either, and no parts.
     """
@@ -142,7 +143,7 @@ def make_plan(p: Parameters, experiment: str, project: Path, pipelines: Sequence
         images,
         networks,
         [(part, _seconds(part, calibration, p.hardware.devices)) for part in parts],
-        [name for name in pipelines if name not in {part.pipeline for part in parts}],
+        _not_counted(pipelines, parts, calibration),
         calibration,
         device,
         (*_hardware(p), *images.missing, *networks.missing, *of_metrics),
@@ -150,6 +151,12 @@ def make_plan(p: Parameters, experiment: str, project: Path, pipelines: Sequence
         disk,
         memory,
     )
+
+
+def _not_counted(pipelines: Sequence[str], parts: Sequence[Part], calibration: Calibration) -> list[str]:
+    whole = [name for name in pipelines if name not in {part.pipeline for part in parts}]
+    features = [] if calibration.feature_seconds is not None else ["features, whose extractor is not here"]
+    return [*whole, *features, "metrics of features", "files read and written"]
 
 
 def _hardware(p: Parameters) -> list[str]:
@@ -192,7 +199,7 @@ def _seconds(part: Part, calibration: Calibration, devices: int) -> float | None
     if part.training is not None:
         seconds += part.steps_left * calibration.steps[part.training.name].seconds / devices
     if part.tally is not None:
-        if part.tally.judged_images and calibration.feature_seconds is None:
+        if not part.tally.calls and calibration.feature_seconds is None:
             return None
         seconds += _tally_seconds(part.tally, calibration, devices)
     return seconds

@@ -13,6 +13,7 @@ from .networks import PlannedTraining
 from .parts import Part
 from .plan import Plan
 
+KINDS = {"switch_search": "search", **dict.fromkeys(("switch_curves", "multistage", "evaluation"), "evaluation")}
 DEVICES = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
 WIDEST = 200
 WIDTH = 110
@@ -104,10 +105,15 @@ def _state(one: PlannedTraining) -> str:
 
 def _parts_table(plan: Plan) -> Table:
     rows = [
-        (part.pipeline, part.what, _or_unknown(part.gmacs, number), _part_seconds(part, seconds), part.note)
+        (part.pipeline, part.what, _gmacs_text(part), _part_seconds(part, seconds), part.note)
         for part, seconds in plan.parts
     ]
-    return _table(("part", "", "GMACs", "left to do", ""), rows, 2)
+    return _table(("part", "", "GMACs", "time left", ""), rows, 2)
+
+
+def _gmacs_text(part: Part) -> str:
+    """Nothing of features, whose multiply-accumulates are not counted."""
+    return "" if part.gmacs == 0 else _or_unknown(part.gmacs, number)
 
 
 def _part_seconds(part: Part, seconds: float | None) -> str:
@@ -121,17 +127,17 @@ def _or_unknown(value: float | None, text: Callable[[float], str]) -> str:
 
 
 def _times_texts(plan: Plan) -> list[str]:
-    known = [seconds for _, seconds in plan.parts if seconds is not None]
-    more = "more than " if len(known) < len(plan.parts) else ""
     calibration = plan.calibration
     assert calibration is not None
     texts = [
-        f"Time left: {more}{seconds_text(sum(known))} on this {DEVICES[plan.device]}{_shared_text(plan)}, measured in "
-        f"{calibration.seconds:.0f} s: {_measured_text(calibration)}. Only trainings are told as they stand: what was "
-        "measured before is counted again, though a run takes it as it is.",
+        f"In all {_sum_text(plan.parts)} left: "
+        + "; ".join(f"{name} {_sum_text(parts)}" for name, parts in _by_kind(plan).items())
+        + ".",
+        f"Times are those of this {DEVICES[plan.device]}{_shared_text(plan)}, {_measured_text(calibration)}. Trainings "
+        "go on where they stand; all else is counted whole, though a run takes over what was measured before.",
     ]
     if plan.not_counted:
-        texts.append(f"Not counted: {listed(plan.not_counted)}; metrics of features; files read and written.")
+        texts.append(f"Not counted: {listed(plan.not_counted)}.")
     return texts
 
 
@@ -140,18 +146,43 @@ def _shared_text(plan: Plan) -> str:
     return f", shared evenly by {devices} processes" if devices > 1 else ""
 
 
+def _by_kind(plan: Plan) -> dict[str, list[tuple[Part, float | None]]]:
+    """Parts by what a person asks after."""
+    kinds: dict[str, list[tuple[Part, float | None]]] = {"training": [], "search": [], "evaluation": [], "the rest": []}
+    for part, seconds in plan.parts:
+        kinds["training" if part.training else KINDS.get(part.pipeline, "the rest")].append((part, seconds))
+    return kinds
+
+
+def _sum_text(parts: Sequence[tuple[Part, float | None]]) -> str:
+    """GMACs and the time that is left, of all parts of which they are known."""
+    gmacs = [part.gmacs for part, _ in parts if part.gmacs is not None]
+    seconds = [seconds for _, seconds in parts if seconds is not None]
+    time = seconds_text(sum(seconds))
+    if len(seconds) < len(parts):
+        time = f"more than {time}" if seconds else "an unknown time"
+    return f"{number(sum(gmacs))} GMACs, {time}"
+
+
 def _measured_text(calibration: Calibration) -> str:
     """At how many images."""
-    evaluated = [f"{name} at {speed.images}" for name, speed in calibration.speeds.items()]
-    trained = [f"{name} at {step.images}" for name, step in calibration.steps.items() if step.images]
+    images = [speed.images for speed in calibration.speeds.values()]
+    tried = [step.images for step in calibration.steps.values() if step.images]
     guessed = [name for name, step in calibration.steps.items() if not step.images]
-    texts = [f"an evaluation of {listed(evaluated)} images and at 1"]
-    if trained:
-        texts.append(f"training steps of {listed(trained)}")
+    texts = [f"measured in {calibration.seconds:.0f} s: evaluations of {_range_text(images)} each"]
+    if tried:
+        texts.append(f"training steps of {_range_text(tried)}")
     if calibration.feature_seconds is not None:
         texts.append("features of random images")
-    said = ", ".join(texts)
-    return f"{said}; {listed(guessed)} as evaluations, for want of memory" if guessed else said
+    said = f"{', '.join(texts)}, and more of them in proportion"
+    if guessed:
+        return f"{said}; training of {listed(guessed)} was too large to try, and is taken for evaluations of its cost"
+    return said
+
+
+def _range_text(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return counted(high, "image") if low == high else f"{low} to {high} images"
 
 
 def _memory_texts(plan: Plan) -> list[str]:
@@ -172,7 +203,7 @@ def _memory_texts(plan: Plan) -> list[str]:
     )
     texts.append(
         f"Memory of sampling: {bytes_text(networks)} for all networks together, and at most {bytes_text(starts)} for "
-        f"what plans share. Free are {bytes_text(plan.free_memory_bytes)}."
+        f"what plans share. {bytes_text(plan.free_memory_bytes)} are free."
     )
     return texts
 
@@ -185,12 +216,12 @@ def _disk_texts(plan: Plan) -> list[str]:
         f"networks {bytes_text(plan.network_bytes())}",
         f"results and, while it searches, features at most {bytes_text(plan.result_bytes())}",
     ]
-    return [f"Disk: {', '.join(needed)}. Free are {bytes_text(plan.free_disk_bytes)}."]
+    return [f"Disk: {', '.join(needed)}. {bytes_text(plan.free_disk_bytes)} are free."]
 
 
 def seconds_text(seconds: float) -> str:
     """Two digits or so, in the unit that a person would take."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+    for size, unit in ((365 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{_short(seconds / size)} {unit}"
     return f"{_short(seconds)} s"
