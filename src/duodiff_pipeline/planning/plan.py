@@ -69,10 +69,14 @@ class Plan:
             held.append((one, weight_bytes(one.new.network), at_once, None if kept is None else kept * at_once))
         return max(held, key=lambda found: found[1] + (found[3] or 0), default=None)
 
-    def sampling_memory(self) -> tuple[int, int]:
-        """Bytes of all networks at once, and the most that states which plans share take."""
+    def sampling_memory(self) -> tuple[int, int, int]:
+        """Bytes of all networks at once, of the images of a block, and the most of states that plans share."""
+        assert self.images is not None
         parameters = sum(one.stored.parameters for one in self.networks.trainings.values())
-        return BYTES_PER_PARAMETER * parameters, STARTS_BYTES
+        block = (self.parameters.evaluation.images or self.images.n_held_out or 0) * math.prod(
+            self.images.train.shape_chw
+        )
+        return BYTES_PER_PARAMETER * parameters, block, STARTS_BYTES
 
     def gradients_bytes(self) -> int:
         """What the gradient affinity of `timestep_clustering` holds: one of the deep network a timestep."""

@@ -62,11 +62,13 @@ def _times(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> Table:
-    """left: columns of text, the others hold numbers."""
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], text: int) -> Table:
+    """text: so many first columns, and the last one, are of text; the others hold numbers."""
     table = Table(box=None, pad_edge=False, header_style="")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", no_wrap=True, vertical="bottom")
+        table.add_column(
+            column, justify="left" if i < text or i == len(columns) - 1 else "right", no_wrap=True, vertical="bottom"
+        )
     for row in rows:
         table.add_row(*row)
     return table
@@ -136,8 +138,9 @@ def _times_texts(plan: Plan) -> list[str]:
         f"Times are those of this {DEVICES[plan.device]}{_shared_text(plan)}, {_measured_text(calibration)}. Trainings "
         "go on where they stand; all else is counted whole, though a run takes over what was measured before.",
     ]
-    if plan.not_counted:
-        texts.append(f"Not counted: {listed(plan.not_counted)}.")
+    texts.append(f"Not counted: {listed(plan.not_counted)}.")
+    if plan.images is not None and plan.images.latents is not None:
+        texts.append("Decoding of latents is in the times, and not in the GMACs.")
     return texts
 
 
@@ -197,13 +200,10 @@ def _memory_texts(plan: Plan) -> list[str]:
             f"Memory of training, {one.name} most: {bytes_text(weights)} for weights, gradients, AdamW and averages"
             f"{kept}, in float32."
         )
-    networks, starts = plan.sampling_memory()
+    networks, block, starts = plan.sampling_memory()
     texts.append(
-        f"Memory of timestep_clustering: {bytes_text(plan.gradients_bytes())} for gradients of the deep network."
-    )
-    texts.append(
-        f"Memory of sampling: {bytes_text(networks)} for all networks together, and at most {bytes_text(starts)} for "
-        f"what plans share. {bytes_text(plan.free_memory_bytes)} are free."
+        f"Memory of sampling: {bytes_text(networks)} for all networks together, {bytes_text(block)} for the images of "
+        f"a block, and at most {bytes_text(starts)} for what plans share. {bytes_text(plan.free_memory_bytes)} are free."
     )
     return texts
 
