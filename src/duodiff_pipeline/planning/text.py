@@ -66,9 +66,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], text: int) -> 
     """text: so many first columns, and the last one, are of text; the others hold numbers."""
     table = Table(box=None, pad_edge=False, header_style="")
     for i, column in enumerate(columns):
-        table.add_column(
-            column, justify="left" if i < text or i == len(columns) - 1 else "right", no_wrap=True, vertical="bottom"
-        )
+        of_text = i < text or i == len(columns) - 1
+        table.add_column(column, justify="left" if of_text else "right", no_wrap=True, vertical="bottom")
     for row in rows:
         table.add_row(*row)
     return table
@@ -203,7 +202,8 @@ def _memory_texts(plan: Plan) -> list[str]:
     networks, block, starts = plan.sampling_memory()
     texts.append(
         f"Memory of sampling: {bytes_text(networks)} for all networks together, {bytes_text(block)} for the images of "
-        f"a block, and at most {bytes_text(starts)} for what plans share. {bytes_text(plan.free_memory_bytes)} are free."
+        f"a block, and at most {bytes_text(starts)} for what plans share. "
+        f"{bytes_text(plan.free_memory_bytes)} are free."
     )
     return texts
 
