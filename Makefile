@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run fashion fashion-train multistage compare sweep join dashboard export test lint test-slow exit-speed \
+.PHONY: help run plan fashion fashion-train multistage compare sweep join dashboard export test lint test-slow exit-speed \
   stage-speed ase-speed search-proof metric-speed mlflow dvc dvc-yaml lock clean
 
 SHELL := bash
@@ -26,6 +26,9 @@ help: ## this list
 
 run: $(VENV)/.installed ## the whole experiment; ENV=... chooses another than digits
 	@$(BIN)/kedro run --env $(ENV)
+
+plan: $(VENV)/.installed ## what a run comes to, before it: cost, time here, memory, disk, what is missing; ENV=... as above
+	@$(BIN)/kedro plan --env $(ENV)
 
 fashion: $(VENV)/.installed ## Fashion-MNIST with the networks in the repository: nothing is trained
 	@$(BIN)/kedro run --env fashion_mnist --pipelines $(FASHION)

@@ -117,6 +117,17 @@ def join(env: str, params: dict[str, Any]) -> None:
     click.echo(f"the search has ended, with {trials} trials")
 
 
+@cli.command(cls=_OneLineCommand, params=[option for option in kedro_run.params if option.name == "params"])
+@ENVIRONMENT
+def plan(env: str, params: dict[str, Any]) -> None:
+    """Say what a run comes to, without running it: networks, cost, time, memory, disk, and what is missing."""
+    from .plan import plan_run
+
+    with mistakes_in_one_line():
+        require_configuration(env, None)
+        click.echo(plan_run(Path.cwd(), env, params))
+
+
 @cli.command()
 @ENVIRONMENT
 def dashboard(env: str) -> None:

@@ -44,7 +44,8 @@ class WorkDir:
 
     root: the experiment's work folder; parameters: what the result depends on; inputs: sha256 by name; rooms: the code
     it depends on, to which what nodes and configuration share and the versions of the libraries are added; shared:
-    whether several processes work in it at once, so that what is half written may be another's.
+    whether several processes work in it at once, so that what is half written may be another's; look: makes nothing,
+    for who only wants to know what is there.
     """
 
     def __init__(
@@ -55,11 +56,14 @@ class WorkDir:
         inputs: Mapping[str, str],
         rooms: Sequence[str],
         shared: bool = False,
+        look: bool = False,
     ) -> None:
         code = code_version([*rooms, *SHARED_CODE])
         key = sha256_of_json({"parameters": parameters, "inputs": inputs, "code": code, "versions": versions()})
         self.key = key[:16]
         self.folder = root / node / self.key
+        if look:
+            return
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for half_written in () if shared else self.folder.glob(".*.part"):  # by a process that was killed

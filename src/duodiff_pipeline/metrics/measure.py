@@ -89,8 +89,12 @@ class Meter:
         return distance_of_features(features, self.reference.statistics)
 
     def rungs(self, shares: Sequence[float]) -> tuple[int, ...]:
-        """The images after each share of all, in whole micro-batches, and after all: rising, 2 or more."""
-        size = self.sampler.micro_batch_images
-        whole = math.ceil(self.n_images / size)
-        ends = {min(size * max(1, round(share * whole)), self.n_images) for share in shares}
-        return tuple(sorted({end for end in ends if end > 1} | {self.n_images}))
+        """See `rungs`."""
+        return rungs(shares, self.n_images, self.sampler.micro_batch_images)
+
+
+def rungs(shares: Sequence[float], n_images: int, micro_batch_images: int) -> tuple[int, ...]:
+    """The images after each share of all, in whole micro-batches, and after all: rising, 2 or more."""
+    whole = math.ceil(n_images / micro_batch_images)
+    ends = {min(micro_batch_images * max(1, round(share * whole)), n_images) for share in shares}
+    return tuple(sorted({end for end in ends if end > 1} | {n_images}))

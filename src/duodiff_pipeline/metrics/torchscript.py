@@ -92,13 +92,18 @@ class TorchScriptExtractor:
             raise InputError(f"{path} has the sha256 {found}, not {sha256}")
         return cls(path.name, content)
 
+    @staticmethod
+    def downloaded(url: str, sha256: str, folder: Path) -> Path:
+        """Where `fetch` keeps it."""
+        return folder / sha256[:12] / unquote(Path(urlsplit(url).path).name)
+
     @classmethod
     def fetch(cls, url: str, sha256: str, folder: Path) -> "TorchScriptExtractor":
         """Of a TorchScript file at a URL, downloaded into a folder where it is not there yet.
 
         Raises InputError where it cannot be had, and where it has another sha256, which is then not kept.
         """
-        path = folder / sha256[:12] / unquote(Path(urlsplit(url).path).name)
+        path = cls.downloaded(url, sha256, folder)
         if not path.is_file():
             _download(url, sha256, path)
         return cls.open(path, sha256)

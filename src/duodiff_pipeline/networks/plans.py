@@ -1,5 +1,6 @@
 """Sampling plans: a denoiser and a solver in names and numbers only, and how to make them of stored networks."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
@@ -209,7 +210,8 @@ class NetworkBank:
 
     def static_gmacs(self, plan: SamplingPlan) -> float:
         """Cost of one image of a plan without early exits, known before anything is sampled."""
-        return sum(self.macs(name) for name in plan.schedule.assignment(plan.grid)) / 1e9
+        served = Counter(plan.schedule.assignment(plan.grid))
+        return sum(evaluations * self.macs(name) for name, evaluations in served.items()) / 1e9
 
     def resident_mb(self, names: Iterable[str]) -> float:
         """Megabytes (1e6 bytes) that these take together; what stands under two names counts once."""

@@ -1,7 +1,7 @@
 """What the training nodes share: one training in its work folder, as a network file, a loss curve and seconds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,28 @@ CODE = [
     "pipelines/early_exit",
     "pipelines/multistage/training.py",
 ]
+RESULT, NETWORK = "result", "network.safetensors"  # of a training in its work folder
 WATCHING = ("checkpoint_every_steps", "observe_every_steps")  # change nothing that is learnt
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A network before its training: all that is known of it by then, be it on the meta device.
+
+    header: of the file it will be in; fill: gives it the weights that the training begins with; training: what is then
+    fitted; inputs: sha256 by name of what the training depends on beside the images.
+    """
+
+    network: nn.Module
+    header: NetworkHeader
+    fill: Callable[[], None]
+    training: Callable[[], "NoiseTraining"]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def begun(self) -> "NoiseTraining":
+        """With those weights."""
+        self.fill()
+        return self.training()
 
 
 def train_once(
@@ -94,24 +115,9 @@ def train_and_keep(
     from ..training.fit import Fitted, Hardware, fit
 
     steps = header.step
-    of_some = {
-        "exit_schedule": header.exit_schedule,
-        "stage_edges": header.stage_edges,
-        "keep_at_steps": list(keep_at_steps),
-    }
-    parameters = {
-        "kind": header.kind,
-        "architecture": header.architecture,
-        "timestep_range": header.timestep_range,
-        "steps": steps,
-        "training": {
-            **{key: value for key, value in header.training.items() if key not in WATCHING},
-            "hardware": hardware.of_training,
-        },
-        **{name: value for name, value in of_some.items() if value},
-    }
-    work = WorkDir(work_folder, f"train_{name}", parameters, {"train": train.sha256, **inputs}, CODE)
-    finished = work.folder / "network.safetensors"
+    parameters = _parameters(header, hardware, keep_at_steps)
+    work = training_work(name, header, train, hardware, inputs, work_folder, keep_at_steps)
+    finished = work.folder / NETWORK
     kept = {step: work.folder / f"network_{step}.safetensors" for step in keep_at_steps}
 
     with tracking.current().child(f"train {name}") as child:
@@ -140,14 +146,48 @@ def train_and_keep(
             if not kept[until].is_file():
                 train_on()
             return [StoredNetwork.load(path) for step, path in kept.items() if step <= until], {}, {}
-        made_before = work.remembers("result", finished)
-        result = work.remember("result", run, finished)
+        made_before = work.remembers(RESULT, finished)
+        result = work.remember(RESULT, run, finished)
         for step, loss in result["losses"] if made_before else []:
             child.log_metrics({"loss": loss}, step)
         child.log_metrics({"seconds": result["seconds"]}, steps)
     networks = [StoredNetwork.load(path) for path in (*kept.values(), finished)]
     curve = {"losses": result["losses"], "training_gmacs": training_gmacs(networks[-1])}
     return networks, curve, {"seconds": result["seconds"]}
+
+
+def training_work(
+    name: str,
+    header: NetworkHeader,
+    train: Examples,
+    hardware: HardwareSettings,
+    inputs: Mapping[str, str],
+    work_folder: Path,
+    keep_at_steps: Sequence[int] = (),
+    look: bool = False,
+) -> WorkDir:
+    """Where a training keeps what it has done; look: see `WorkDir`."""
+    parameters, made_from = _parameters(header, hardware, keep_at_steps), {"train": train.sha256, **inputs}
+    return WorkDir(work_folder, f"train_{name}", parameters, made_from, CODE, look=look)
+
+
+def _parameters(header: NetworkHeader, hardware: HardwareSettings, keep_at_steps: Sequence[int]) -> dict[str, Any]:
+    of_some = {
+        "exit_schedule": header.exit_schedule,
+        "stage_edges": header.stage_edges,
+        "keep_at_steps": list(keep_at_steps),
+    }
+    return {
+        "kind": header.kind,
+        "architecture": header.architecture,
+        "timestep_range": header.timestep_range,
+        "steps": header.step,
+        "training": {
+            **{key: value for key, value in header.training.items() if key not in WATCHING},
+            "hardware": hardware.of_training,
+        },
+        **{name: value for name, value in of_some.items() if value},
+    }
 
 
 def training_labels(train: Examples, training: Training) -> dict[str, Any]:

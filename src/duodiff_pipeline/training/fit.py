@@ -89,7 +89,7 @@ def fit(
     """
     last = until or len(batches)
     watched = _Watched(observe_every_steps, len(batches), last, draw, folder, checkpoint_every_steps, keep or {})
-    first_step = _newest_step(folder)
+    first_step = newest_step(folder)
     if hardware.devices == 1 or first_step >= last:
         return _train(module, batches, hardware, watched, observer)
     run_ranks(hardware.devices, hardware.on_gpus, _train, (module,), (batches, hardware, watched), observer)
@@ -151,7 +151,7 @@ def _train(
         newest = next(reversed(_checkpoints(folder)), None)
         trainer.fit(module, _Steps(batches, rank, count), ckpt_path=newest, weights_only=True)
         leaves = count > 1 or watched.last < len(batches)
-        if leaves and first and _newest_step(folder) < watched.last:
+        if leaves and first and newest_step(folder) < watched.last:
             trainer.save_checkpoint(folder / f"{watched.last}.ckpt")  # by which the weights leave this process
     return Fitted(watch.losses, watch.seconds, watch.first_step)
 
@@ -172,7 +172,8 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("*.ckpt") if path.stem.isdigit()), key=lambda path: int(path.stem))
 
 
-def _newest_step(folder: Path) -> int:
+def newest_step(folder: Path) -> int:
+    """The step at which a training in `folder` goes on; 0 where it begins."""
     return max((int(path.stem) for path in _checkpoints(folder)), default=0)
 
 

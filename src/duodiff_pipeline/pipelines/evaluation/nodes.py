@@ -64,7 +64,7 @@ def plan_evaluation(
     stored: `network_<name>` and `curve_<name>` of all backbones, of `early_exits`, and of `ase` where there is one.
     """
     networks, curves = _by_name(stored, "network_"), _by_name(stored, "curve_")
-    bank = _bank(networks, early_exit, sampling)
+    bank = evaluation_bank(networks, early_exit, sampling)
     patience = early_exit.exit_patience
     plans = evaluated_plans(chosen, settings, bank, search.backbones, noise.schedule(), patience, ase)
     for evaluated in plans:
@@ -97,7 +97,7 @@ def measure_plans(
     The plans take turns within a block, so that a machine that slows down slows all of them.
     """
     networks = _by_name(stored, "network_")
-    bank = _bank(networks, early_exit, sampling)
+    bank = evaluation_bank(networks, early_exit, sampling)
     move_to_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, examples, settings.images, noise, sampling, hardware)
     parameters = {
@@ -166,7 +166,7 @@ def time_batches(
     draw it; of one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
     """
     networks = _by_name(stored, "network_")
-    bank = _bank(networks, early_exit, sampling)
+    bank = evaluation_bank(networks, early_exit, sampling)
     device, schedule, shape_chw = move_to_device(hardware, *networks.values()), noise.schedule(), examples.shape_chw
     plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] not in UNTIMED]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
@@ -250,7 +250,7 @@ def _by_name(stored: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
 
 
-def _bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit, sampling: Sampling) -> NetworkBank:
+def evaluation_bank(networks: Mapping[str, StoredNetwork], early_exit: EarlyExit, sampling: Sampling) -> NetworkBank:
     backbones = {name: network for name, network in networks.items() if name != EXITS}
     return NetworkBank(backbones, networks[EXITS], early_exit.backbone, sampling.guidance_by(backbones))
 

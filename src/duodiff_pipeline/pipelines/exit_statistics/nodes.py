@@ -9,6 +9,7 @@ import pandas as pd
 from ...analysis.change_point import find_change_point
 from ...analysis.exit_statistics import exit_panels
 from ...config import EarlyExit, ExitStatistics, HardwareSettings, Sampling
+from ...diffusion.noise import NoiseSchedule
 from ...diffusion.sampling import Trace
 from ...diffusion.stages import StageSchedule
 from ...images.examples import Examples
@@ -34,7 +35,7 @@ def collect_exits(
     """The exit depth of every image at every evaluation, under every threshold."""
     name = early_exit.backbone
     bank = NetworkBank({name: network}, exits, name, sampling.guidance_by([name]))
-    noise, solver = bank.network(name).config.noise, settings.solver.solver()
+    noise = bank.network(name).config.noise
     move_to_device(hardware, network, exits)
     sampler = make_sampler(sampling, hardware)
     parameters = {
@@ -46,20 +47,27 @@ def collect_exits(
     inputs = {"network": network.sha256, "exits": exits.sha256}
     work = WorkDir(work_folder, "exit_statistics", parameters, inputs, CODE)
 
-    def exits_at(threshold: float) -> pd.DataFrame:
-        alone = StageSchedule((), (name,), noise)
-        plan = SamplingPlan(f"adadiff u<={threshold:g}", solver, alone, threshold, early_exit.exit_patience)
+    def exits_at(plan: SamplingPlan) -> pd.DataFrame:
         images = range(settings.images)
-        drawn = sampler.sample(bank.denoiser(plan), solver, noise, train.shape_chw, images, settings.seed)
+        drawn = sampler.sample(bank.denoiser(plan), plan.solver, noise, train.shape_chw, images, settings.seed)
         trace = Trace.joined([samples.trace for samples in drawn])
         index = pd.MultiIndex.from_product([range(trace.nfe), images], names=["evaluation", "image"])
-        table = pd.DataFrame({"threshold": threshold, "exit_depth": trace.exit_depth.ravel()}, index=index)
+        table = pd.DataFrame({"threshold": plan.exit_threshold, "exit_depth": trace.exit_depth.ravel()}, index=index)
         return table.reset_index().assign(timestep=lambda rows: trace.timesteps[rows["evaluation"]])
 
     def collect(path: Path) -> None:
-        save_table(path, pd.concat(map(exits_at, settings.thresholds), ignore_index=True))
+        save_table(path, pd.concat(map(exits_at, exit_plans(settings, early_exit, noise)), ignore_index=True))
 
     return load_table(work.keep("exit_table.parquet", collect))
+
+
+def exit_plans(settings: ExitStatistics, early_exit: EarlyExit, noise: NoiseSchedule) -> list[SamplingPlan]:
+    """What is sampled, one for every threshold."""
+    alone, patience = StageSchedule((), (early_exit.backbone,), noise), early_exit.exit_patience
+    return [
+        SamplingPlan(f"adadiff u<={threshold:g}", settings.solver.solver(), alone, threshold, patience)
+        for threshold in settings.thresholds
+    ]
 
 
 def find_change_points(exit_table: pd.DataFrame, settings: ExitStatistics) -> list[dict[str, Any]]:

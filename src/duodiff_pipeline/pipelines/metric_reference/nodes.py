@@ -56,11 +56,9 @@ def _train_classifier(
 
     Images of a single class give nothing to tell apart: their quarter turns are learnt instead.
     """
-    channels, size, _ = train.shape_chw
-    config = ClassifierConfig(channels, size, train.classes, settings.features, settings.width)
-    if train.classes == 1:
+    config = classifier_config(train, settings)
+    if config.learns == "quarter_turns":
         logger.info("the images have no classes: features are learnt by telling their quarter turns apart")
-        config = replace(config, classes=4, learns="quarter_turns")
 
     def examples(pack: ImagePack) -> tuple[Tensor | QuarterTurns, Tensor]:
         turns = QuarterTurns(pack.images)
@@ -77,6 +75,13 @@ def _train_classifier(
     measured = accuracy(extractor, *examples(held_out), FEATURE_BATCH_IMAGES)
     described = {"name": extractor.name, "sha256": extractor.sha256, "learns": config.learns}
     return extractor, {**described, "held_out_accuracy": measured}
+
+
+def classifier_config(train: ImagePack, settings: MetricReference) -> ClassifierConfig:
+    """Of the classifier whose features are taken where no other extractor is asked for."""
+    channels, size, _ = train.shape_chw
+    config = ClassifierConfig(channels, size, train.classes, settings.features, settings.width)
+    return replace(config, classes=4, learns="quarter_turns") if train.classes == 1 else config
 
 
 def reference_statistics(

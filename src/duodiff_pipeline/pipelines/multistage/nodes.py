@@ -49,7 +49,7 @@ def measure_stages(
     parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.of_sampling}
     inputs = {"reference": reference.sha256, "held_out": held_out.sha256}
     work = WorkDir(work_folder, "multistage", parameters, inputs, CODE)
-    plans = _plans(edges, settings, noise.schedule(), stored)
+    plans = stage_plans(edges, settings, noise.schedule(), stored)
     wanted = [
         (_key(bank, plan, block), bank, plan, row, block) for block in evaluation.seeds for bank, plan, row in plans
     ]
@@ -91,7 +91,7 @@ def report_stages(
     return page, findings, "\n".join(section.sentences)
 
 
-def _plans(
+def stage_plans(
     edges: Mapping[str, Sequence[float]], settings: Multistage, noise: NoiseSchedule, stored: Mapping[str, Any]
 ) -> list[tuple[NetworkBank, SamplingPlan, dict[str, Any]]]:
     """What is measured, with its network and the row that says what it is."""

@@ -1,9 +1,9 @@
 """Training the U-Nets of the comparison, each for as many multiply-accumulates as the first one."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,11 @@ from ...images.examples import Examples
 from ...networks.files import NetworkHeader
 from ...networks.staged import StagedDenoiser
 from ...networks.unet import UNet, UNetConfig
-from ..trained import sample_grid, train_and_keep, training_labels
+from ..trained import Untrained, sample_grid, train_and_keep, training_labels
+
+if TYPE_CHECKING:
+    from ...training.batches import StageBatches
+    from ...training.modules import NoiseTraining
 
 
 def choose_edges(
@@ -38,25 +42,32 @@ def choose_edges(
         )
 
     def edges_of(name: str) -> Edges:
-        network = settings.networks[name]
-        stages = len(network.decoder_widths)
-        match network.edges:
-            case None:
-                return ()
-            case "uniform":
-                return uniform_timestep_edges(schedule, stages)
-            case "snr":
-                return log_snr_cluster_edges(schedule, stages)
-            case "optimal_denoiser":
-                found = similarity_edges(differences, settings.eta, settings.alpha)
-                if not found.edges:
-                    raise InputError(f"multistage.networks.{name}.edges: {found.message}: choose another eta or alpha")
-                return found.edges
-            case edges:
-                assert isinstance(edges, tuple)  # one that is searched is left out
-                return edges
+        edges = edges_beforehand(settings, name, schedule)
+        if edges is None:
+            found = similarity_edges(differences, settings.eta, settings.alpha)
+            if not found.edges:
+                raise InputError(f"multistage.networks.{name}.edges: {found.message}: choose another eta or alpha")
+            return found.edges
+        return edges
 
     return {name: list(edges_of(name)) for name in settings.networks if name != settings.searched}
+
+
+def edges_beforehand(settings: Multistage, name: str, schedule: NoiseSchedule) -> Edges | None:
+    """The edges of a network, noise to data; None where the images' optimal denoisers or a search tell them."""
+    network = settings.networks[name]
+    stages = len(network.decoder_widths)
+    match network.edges:
+        case None:
+            return ()
+        case "uniform":
+            return uniform_timestep_edges(schedule, stages)
+        case "snr":
+            return log_snr_cluster_edges(schedule, stages)
+        case "optimal_denoiser" | "searched":
+            return None
+        case edges:
+            return edges
 
 
 def train_stages(
@@ -76,8 +87,44 @@ def train_stages(
     The curve also says of each of these networks: its step, and the multiply-accumulates spent up to it.
     until: the number of the checkpoint to stop at, for now; the network there is the last one returned then.
     """
+    schedule, own_edges = noise.schedule(), tuple(edges[name])
+    new, batches, kept = untrained_stages(edges, train, settings, training, noise, hardware, name, seed)
+    steps, config = new.header.step, new.network.config
+    assert isinstance(config, UNetConfig)
+    spent = np.cumsum([3 * _stage_macs(config)[batches.stage(step)] for step in range(steps)])
+    networks, curve, seconds = train_and_keep(
+        f"{name}_{seed}",
+        new.begun(),
+        replace(new.header, step_macs=float(spent[-1]) / steps),
+        train,
+        batches,
+        training,
+        hardware,
+        inputs=new.inputs,
+        work_folder=work_folder,
+        keep_at_steps=kept,
+        draw=partial(_draw, own_edges, schedule, train, seed),
+        until=None if until is None else kept[until],
+    )
+    gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
+    curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
+    return (*networks, curve, seconds)
+
+
+def untrained_stages(
+    edges: dict[str, list[float]],
+    train: Examples,
+    settings: Multistage,
+    training: Training,
+    noise: Noise,
+    hardware: HardwareSettings,
+    name: str,
+    seed: int,
+) -> "tuple[Untrained, StageBatches, list[int]]":
+    """What `train_stages` trains, whose header has the expected cost of a step; its batches, and the steps before the
+    last at which it is kept.
+    """
     from ...training.batches import StageBatches
-    from ...training.modules import StageNoisePrediction
 
     channels, size, _ = train.shape_chw
     schedule, own_edges = noise.schedule(), tuple(edges[name])
@@ -92,47 +139,34 @@ def train_stages(
     first_config = settings.architecture(first, size, channels, training.predicts, schedule, **conditioning)
     cost = {which: _mean_macs(c, batches_of(which, 1).shares) for which, c in ((first, first_config), (name, config))}
     steps = max(1, round(settings.steps * cost[first] / cost[name]))
-    batches = batches_of(name, steps)
-    spent = np.cumsum([3 * _stage_macs(config)[batches.stage(step)] for step in range(steps)])
     kept = [round(share * steps) for share in settings.checkpoints]
     if not min(kept, default=1) > 0 or len({*kept, steps}) <= len(kept):
         raise InputError(f"multistage.checkpoints: {name} has only {steps} steps, too few to tell them apart")
 
     network = UNet(config)
-    network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
-    networks, curve, seconds = train_and_keep(
-        f"{name}_{seed}",
-        StageNoisePrediction(network, own_edges, schedule, training.optimisation(steps)),
-        NetworkHeader(
-            kind="unet",
-            architecture=asdict(config),
-            timestep_range=(0, schedule.timesteps),
-            training={
-                **training.model_dump(mode="json"),
-                "timesteps": settings.timesteps,
-                "seed": seed,
-                "hardware": hardware.model_dump(),
-            },
-            step=steps,
-            weights="ema",
-            data_sha256=train.sha256,
-            step_macs=float(spent[-1]) / steps,
-            stored_as=training.stored_as,
-            stage_edges=own_edges,
-        ),
-        train,
-        batches,
-        training,
-        hardware,
-        inputs={},
-        work_folder=work_folder,
-        keep_at_steps=kept,
-        draw=partial(_draw, own_edges, schedule, train, seed),
-        until=None if until is None else kept[until],
+
+    def fill() -> None:
+        network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
+
+    def trained() -> "NoiseTraining":
+        from ...training.modules import StageNoisePrediction
+
+        return StageNoisePrediction(network, own_edges, schedule, training.optimisation(steps))
+
+    of_stages = {"timesteps": settings.timesteps, "seed": seed, "hardware": hardware.model_dump()}
+    header = NetworkHeader(
+        kind="unet",
+        architecture=asdict(config),
+        timestep_range=(0, schedule.timesteps),
+        training={**training.model_dump(mode="json"), **of_stages},
+        step=steps,
+        weights="ema",
+        data_sha256=train.sha256,
+        step_macs=3 * cost[name],
+        stored_as=training.stored_as,
+        stage_edges=own_edges,
     )
-    gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
-    curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
-    return (*networks, curve, seconds)
+    return Untrained(network, header, fill, trained), batches_of(name, steps), kept
 
 
 @cache

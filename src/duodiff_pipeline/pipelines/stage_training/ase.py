@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,7 +14,10 @@ from ...networks.exit_schedule import BINS, ExitSchedule
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.transformer import TransformerBackbone
 from ...networks.uvit import UViTConfig
-from ..trained import train_once
+from ..trained import Untrained, train_once
+
+if TYPE_CHECKING:
+    from ...training.modules import NoiseTraining
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +36,22 @@ def fine_tune(
 
     exit_table: of early exits from the network, where the schedule follows them.
     """
-    from ...training.exit_schedules import ExitScheduleTraining
+    new = untrained_ase(network, train, settings, training, hardware, seed, exit_table)
+    return train_once(
+        "ase", new.begun(), new.header, train, training, hardware, seed, inputs=new.inputs, work_folder=work_folder
+    )
 
+
+def untrained_ase(
+    network: StoredNetwork,
+    train: Examples,
+    settings: Ase,
+    training: Training,
+    hardware: HardwareSettings,
+    seed: int,
+    exit_table: pd.DataFrame | None = None,
+) -> Untrained:
+    """What `fine_tune` trains."""
     backbone = network.module
     assert isinstance(backbone, TransformerBackbone)
     config, noise = backbone.config, backbone.config.noise
@@ -42,40 +59,34 @@ def fine_tune(
         config = replace(config, dropped_first=settings.dropped_first)
     tuned = KINDS[network.header.kind](config).requires_grad_(True)
     assert isinstance(tuned, TransformerBackbone)
-    tuned.load_state_dict(backbone.state_dict())
     schedule = exit_schedule(settings, tuned, exit_table)
     logger.info("blocks of %d that run, data to noise: %s", tuned.depth, ", ".join(map(str, schedule.depths)))
     training = training.model_copy(update=settings.model_dump(include={"learning_rate", "ema_decay"}))
     macs = sum(tuned.macs_at(depth) for depth in schedule.depths) / len(schedule.depths)
+
+    def fill() -> None:
+        tuned.load_state_dict(backbone.state_dict())
+
+    def trained() -> "NoiseTraining":
+        from ...training.exit_schedules import ExitScheduleTraining
+
+        return ExitScheduleTraining(tuned, schedule, settings.weighting, noise, training.optimisation(settings.steps))
+
     own = settings.model_dump(mode="json", include={"schedule", "depths", "threshold", "dropped_first", "weighting"})
-    return train_once(
-        "ase",
-        ExitScheduleTraining(tuned, schedule, settings.weighting, noise, training.optimisation(settings.steps)),
-        NetworkHeader(
-            kind=network.header.kind,
-            architecture=asdict(config),
-            timestep_range=network.header.timestep_range,
-            training={
-                **training.model_dump(mode="json"),
-                "ase": own,
-                "seed": seed,
-                "hardware": hardware.model_dump(),
-            },
-            step=settings.steps,
-            weights="ema",
-            data_sha256=train.sha256,
-            backbone_sha256=network.sha256,
-            step_macs=3 * macs,  # one pass forward, and backward twice that, of the blocks that run
-            stored_as=training.stored_as,
-            exit_schedule=schedule.to_dict(),
-        ),
-        train,
-        training,
-        hardware,
-        seed,
-        inputs={"backbone": network.sha256},
-        work_folder=work_folder,
+    header = NetworkHeader(
+        kind=network.header.kind,
+        architecture=asdict(config),
+        timestep_range=network.header.timestep_range,
+        training={**training.model_dump(mode="json"), "ase": own, "seed": seed, "hardware": hardware.model_dump()},
+        step=settings.steps,
+        weights="ema",
+        data_sha256=train.sha256,
+        backbone_sha256=network.sha256,
+        step_macs=3 * macs,  # one pass forward, and backward twice that, of the blocks that run
+        stored_as=training.stored_as,
+        exit_schedule=schedule.to_dict(),
     )
+    return Untrained(tuned, header, fill, trained, {"backbone": network.sha256})
 
 
 def exit_schedule(settings: Ase, network: TransformerBackbone, exit_table: pd.DataFrame | None = None) -> ExitSchedule:

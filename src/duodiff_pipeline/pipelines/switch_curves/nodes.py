@@ -1,6 +1,6 @@
 """FID of every single switch between the shallow and the deep network, and of controls at the same cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,10 +53,7 @@ def measure_curves(
     (a value of `ROLES`, or the name of who serves the first stage), solver, steps, k (missing where one network serves
     all), gmacs an image, seed, fid, measured_with.
     """
-    called = {name: (backbones or {}).get(name, name) for name in networks}
-    scale = sampling.guidance_by(called.values())
-    guidance = {name: scale[backbone] for name, backbone in called.items()}
-    bank = NetworkBank(networks, guidance=guidance)
+    bank = curve_bank(networks, backbones or {}, sampling)
     move_to_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
     parameters = {
@@ -94,8 +91,21 @@ def measure_curves(
         )
         progress.advance()
     identities = {name: network.sha256 for name, network in networks.items()}
-    identity = measured_with(identities, reference.sha256, meter.n_images, guidance)
+    identity = measured_with(identities, reference.sha256, meter.n_images, bank.guidance)
     return pd.DataFrame(rows).astype({"k": "Int64"}).assign(measured_with=identity)
+
+
+def curve_names(shallow: str, deep: str, middle: str | None, first_stage: Sequence[str]) -> dict[str, str]:
+    """The backbones of the curves, by what they are called there."""
+    names = {"shallow": shallow, "deep": deep, **({"middle": middle} if middle else {})}
+    return names | {name: name for name in first_stage}
+
+
+def curve_bank(networks: Mapping[str, StoredNetwork], backbones: Mapping[str, str], sampling: Sampling) -> NetworkBank:
+    """networks, backbones: see `measure_curves`."""
+    called = {name: backbones.get(name, name) for name in networks}
+    scale = sampling.guidance_by(called.values())
+    return NetworkBank(networks, guidance={name: scale[backbone] for name, backbone in called.items()})
 
 
 def curve_plans(settings: SwitchCurves, bank: NetworkBank, noise: NoiseSchedule) -> list[SamplingPlan]:

@@ -3,7 +3,7 @@ from functools import partial, update_wrapper
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import measure_curves
+from .nodes import curve_names, measure_curves
 
 
 def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Sequence[str]) -> Pipeline:
@@ -11,8 +11,7 @@ def create_pipeline(shallow: str, deep: str, middle: str | None, first_stage: Se
 
     first_stage: backbones that were trained for the first stage alone.
     """
-    names = {"shallow": shallow, "deep": deep, **({"middle": middle} if middle else {})}
-    names |= {name: name for name in first_stage}
+    names = curve_names(shallow, deep, middle, first_stage)
     settings = {name: f"params:{name}" for name in ("evaluation", "noise", "sampling", "hardware")}
     same_name = ("extractor", "reference", "work_folder")
     return Pipeline(

@@ -78,15 +78,13 @@ def search_switch(
     ASE where there are candidates, and of multistage networks.
     """
     from ...search.phases import Measure, search
-    from ...search.space import DECODERS, EXIT_SCHEDULE
     from ...search.storage import open_storage
     from ...search.trials import trials_table
 
     networks = {name.removeprefix("network_"): network for name, network in stored.items()}
     bank = NetworkBank(networks, guidance=sampling.guidance_by(networks))
-    candidates = _candidates(candidate_edges, loss_gap_switches, settings.edges_by)
     exits = [] if exit_candidates is None else _taken(exit_candidates, noise.schedule())
-    space = _space(settings, noise, candidates, bank, {EXIT_SCHEDULE: exits, DECODERS: _decoders(bank, noise)})
+    space = search_space(settings, noise, bank, candidate_edges, loss_gap_switches, exits)
     move_to_device(hardware, *networks.values())
     meter = make_meter(extractor, reference, held_out, settings.images, noise, sampling, hardware)
     parameters = {
@@ -95,7 +93,7 @@ def search_switch(
         "noise": noise.model_dump(),
         "sampling": sampling.model_dump(),
         "hardware": hardware.of_sampling,
-        "candidates": [asdict(candidate) for candidate in candidates],
+        "candidates": [asdict(candidate) for candidate in space.candidates],
         "by_parts": {parts: [one.to_dict() for one in schedules] for parts, schedules in space.by_parts.items()},
     }
     inputs = {**{name: network.sha256 for name, network in networks.items()}, "reference": reference.sha256}
@@ -103,14 +101,11 @@ def search_switch(
     work = WorkDir(work_folder, "switch_search", parameters, inputs, CODE, shared=True)
     rungs = meter.rungs(settings.rungs)
     plans = PlanMeter(meter, bank, work, settings.seed, rungs, SharedStarts(STARTS_BYTES))
-    dearest = single("", settings.backbones[-1], Solver(settings.solvers[0], max(settings.steps)), noise.schedule())
-    budgets = [(f"within {share:g}", share * bank.static_gmacs(dearest)) for share in settings.budgets]
-
     studies = search(
         open_storage(work.folder, settings.storage, work.key),
         space,
         Measure(plans.fid, bank.static_gmacs, rungs),
-        budgets,
+        search_budgets(settings, noise, bank),
         settings.budget_trials,
         settings.n_trials,
         settings.seed,
@@ -123,6 +118,12 @@ def search_switch(
             )
             child.log_metrics({"fid": row["fid"], "gmacs": row["gmacs"]})
     return table
+
+
+def search_budgets(settings: SwitchSearch, noise: Noise, bank: NetworkBank) -> list[tuple[str, float]]:
+    """Name and GMACs an image of every budget."""
+    dearest = single("", settings.backbones[-1], Solver(settings.solvers[0], max(settings.steps)), noise.schedule())
+    return [(f"within {share:g}", share * bank.static_gmacs(dearest)) for share in settings.budgets]
 
 
 def _taken(exit_candidates: pd.DataFrame, noise: NoiseSchedule) -> list[StageSchedule]:
@@ -154,17 +155,19 @@ def _candidates(
     return [candidate for candidate in [*clustered, *by_loss] if candidate.method in edges_by]
 
 
-def _space(
+def search_space(
     settings: SwitchSearch,
     noise: Noise,
-    candidates: "Sequence[Candidate]",
     bank: NetworkBank,
-    by_parts: Mapping[str, Sequence[StageSchedule]],
+    candidate_edges: Sequence[Mapping[str, Any]],
+    loss_gap_switches: Sequence[Mapping[str, Any]],
+    exits: Sequence[StageSchedule],
 ) -> "SearchSpace":
-    """Raises InputError where no schedule is left in it."""
-    from ...search.space import BY_SWITCH, SearchSpace
+    """exits: the exit schedules of ASE that may serve. Raises InputError where no schedule is left in it."""
+    from ...search.space import BY_SWITCH, DECODERS, EXIT_SCHEDULE, SearchSpace
 
     at_most = settings.memory_mb
+    by_parts = {EXIT_SCHEDULE: exits, DECODERS: _decoders(bank, noise)}
 
     def fits(serves: Sequence[str]) -> bool:
         return at_most is None or bank.resident_mb(serves) <= at_most
@@ -173,7 +176,7 @@ def _space(
         settings.solvers,
         settings.steps,
         settings.backbones,
-        candidates,
+        _candidates(candidate_edges, loss_gap_switches, settings.edges_by),
         noise.schedule(),
         settings.history,
         {name: low for name, stored in bank.backbones.items() if (low := stored.header.timestep_range[0])},

@@ -23,6 +23,7 @@ from ...analysis.denoiser_similarity import DenoiserDifferences, node_prediction
 from ...analysis.gradient_affinity import gradient_affinity
 from ...config import Noise, TimestepClustering
 from ...diffusion.denoiser import classes_of
+from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_generator
 from ...images.examples import Examples
 from ...networks.files import StoredNetwork
@@ -48,9 +49,7 @@ def cluster_timesteps(
     There are candidates of 2 to as many stages as there are backbones to choose from, where a method gives them.
     """
     schedule, stage_counts = noise.schedule(), range(2, len(backbones) + 1)
-    candidates = [_candidate("uniform_timestep", {}, uniform_timestep_edges(schedule, n)) for n in stage_counts]
-    candidates += [_candidate("uniform_log_snr", {}, uniform_log_snr_edges(schedule, n)) for n in stage_counts]
-    candidates += [_candidate("log_snr_clusters", {}, log_snr_cluster_edges(schedule, n)) for n in stage_counts]
+    candidates = candidates_beforehand(schedule, stage_counts)
     nodes = np.linspace(0, schedule.timesteps - 1, settings.gradient_nodes).round().astype(np.int64)
     rng = keyed_generator(settings.seed, "gradient affinity")
     drawn = torch.from_numpy(rng.integers(len(train), size=settings.gradient_images))
@@ -60,10 +59,6 @@ def cluster_timesteps(
     candidates += [
         _candidate("gradient_affinity", {}, gradient_cluster_edges(affinity, nodes, n)) for n in stage_counts
     ]
-    for paper, share_of_timesteps in PUBLISHED.items():
-        if len(share_of_timesteps) + 1 in stage_counts:
-            edges = tuple(share * schedule.timesteps for share in share_of_timesteps)
-            candidates.append(_candidate("papers", {"of": paper}, edges))
     for row in change_points:
         found = ChangePoint(**{name: value for name, value in row.items() if name != "threshold"})
         if edges := edges_from_change_point(found):
@@ -89,6 +84,18 @@ def cluster_timesteps(
         [similarity_curves(differences, eta).assign(eta=eta) for eta in settings.etas], ignore_index=True
     )
     return candidates, curves
+
+
+def candidates_beforehand(schedule: NoiseSchedule, stage_counts: Sequence[int]) -> list[dict[str, Any]]:
+    """What needs neither images nor networks."""
+    candidates = [_candidate("uniform_timestep", {}, uniform_timestep_edges(schedule, n)) for n in stage_counts]
+    candidates += [_candidate("uniform_log_snr", {}, uniform_log_snr_edges(schedule, n)) for n in stage_counts]
+    candidates += [_candidate("log_snr_clusters", {}, log_snr_cluster_edges(schedule, n)) for n in stage_counts]
+    for paper, share_of_timesteps in PUBLISHED.items():
+        if len(share_of_timesteps) + 1 in stage_counts:
+            edges = tuple(share * schedule.timesteps for share in share_of_timesteps)
+            candidates.append(_candidate("papers", {"of": paper}, edges))
+    return candidates
 
 
 def _candidate(method: str, hyper_parameters: dict[str, Any], edges: Edges) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -16,7 +16,10 @@ from ...images.examples import Examples
 from ...networks.files import KINDS, NetworkHeader, StoredNetwork
 from ...networks.official import Checkpoint
 from ...networks.transformer import TransformerBackbone
-from ..trained import sample_grid, train_once, training_gmacs
+from ..trained import Untrained, sample_grid, train_once, training_gmacs
+
+if TYPE_CHECKING:
+    from ...training.modules import NoiseTraining
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +101,37 @@ def train_backbone(
     lowest: int = 0,
     teacher: StoredNetwork | None = None,
 ) -> tuple[StoredNetwork, dict[str, Any], dict[str, Any]]:
-    """The averaged network, its loss curve, and the seconds it took.
+    """The averaged network, its loss curve, and the seconds it took; lowest, teacher: see `untrained_backbone`."""
+    new = untrained_backbone(backbone, train, training, noise, hardware, seed, name, lowest, teacher)
+    return train_once(
+        name,
+        new.begun(),
+        new.header,
+        train,
+        training,
+        hardware,
+        seed,
+        inputs=new.inputs,
+        work_folder=work_folder,
+        draw=None if lowest else partial(_draw, noise.schedule(), train, seed),  # of a stage, it draws nothing alone
+    )
+
+
+def untrained_backbone(
+    backbone: Backbone,
+    train: Examples,
+    training: Training,
+    noise: Noise,
+    hardware: HardwareSettings,
+    seed: int,
+    name: str,
+    lowest: int = 0,
+    teacher: StoredNetwork | None = None,
+) -> Untrained:
+    """What `train_backbone` trains.
 
     lowest: the first timestep that it learns; teacher: whose predictions it learns instead of the noise.
     """
-    from ...training.modules import NoisePrediction
-
     channels, size, _ = train.shape_chw
     schedule = noise.schedule()
     conditioning = training.conditioning(train.classes)
@@ -113,37 +141,32 @@ def train_backbone(
         raise InputError(f"backbones.{name}: {error}") from error
     network = KINDS[backbone.kind](config)
     assert isinstance(network, TransformerBackbone)
-    network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
-
-    optimisation = training.optimisation(backbone.steps)
-    module = NoisePrediction(network, schedule, optimisation)
     taught: dict[str, Any] = {}
     if teacher is not None:
         assert isinstance(teacher.module, TransformerBackbone)
-        module = NoisePrediction(network, schedule, optimisation, teacher.module)
         taught = {"teacher_sha256": teacher.sha256, "step_macs": 3 * network.macs + teacher.module.macs}
-    return train_once(
-        name,
-        module,
-        NetworkHeader(
-            kind=backbone.kind,
-            architecture=asdict(config),
-            timestep_range=(lowest, schedule.timesteps),
-            training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
-            step=backbone.steps,
-            weights="ema",
-            data_sha256=train.sha256,
-            stored_as=training.stored_as,
-            **taught,
-        ),
-        train,
-        training,
-        hardware,
-        seed,
-        inputs={"teacher": teacher.sha256} if teacher else {},
-        work_folder=work_folder,
-        draw=None if lowest else partial(_draw, schedule, train, seed),  # of a stage, it draws nothing alone
+
+    def fill() -> None:
+        network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
+
+    def trained() -> "NoiseTraining":
+        from ...training.modules import NoisePrediction
+
+        optimisation = training.optimisation(backbone.steps)
+        return NoisePrediction(network, schedule, optimisation, teacher.module if teacher else None)
+
+    header = NetworkHeader(
+        kind=backbone.kind,
+        architecture=asdict(config),
+        timestep_range=(lowest, schedule.timesteps),
+        training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
+        step=backbone.steps,
+        weights="ema",
+        data_sha256=train.sha256,
+        stored_as=training.stored_as,
+        **taught,
     )
+    return Untrained(network, header, fill, trained, {"teacher": teacher.sha256} if teacher else {})
 
 
 def _draw(schedule: NoiseSchedule, train: Examples, seed: int, averaged: nn.Module) -> Tensor:
