@@ -63,6 +63,7 @@ MORE: dict[str, tuple[str, str, str, float]] = {
     "control reversed ddim 20 k=8,15": ("control", "ddim", "8 deep, 7 middle, 5 shallow", 19.0),
     "duodiff ddim 20 k=7 middle-deep": ("duodiff", "ddim", "7 middle, 13 deep", 8.25),
     "control reversed ddim 20 k=13 deep-middle": ("control", "ddim", "13 deep, 7 middle", 12.0),
+    "deep dpmsolver++ 20": ("deep", "dpmsolver++", "20 deep", 7.9),
     "ase demo ddim 20": ("ase", "ddim", "14 ase/5, 6 ase/9", 8.3),
     "ase demo dpmsolver++ 10": ("ase", "dpmsolver++", "7 ase/5, 3 ase/9", 9.5),
     "ase searched ddim 20": ("ase", "ddim", "10 ase/5, 10 ase/9", 8.0),

@@ -92,6 +92,13 @@ def test_a_control_that_is_better_at_the_same_cost_stands_in_the_headline():
     assert headline(found).endswith("but control middle ddim 27 does better at its cost")
 
 
+def test_another_solver_that_is_better_at_the_same_cost_stands_in_the_headline():
+    kept = {name: FIDS[name] for name in ("deep ddim 20", "shallow ddim 20")}
+    found = findings(kept | {"deep dpmsolver++ 20": 5.0})
+    assert headline(found).startswith("Stay with deep: no switch is free")
+    assert headline(found).endswith("but deep dpmsolver++ 20 does better at its cost")
+
+
 def test_an_adadiff_that_is_not_worse_and_cheaper_stands_in_the_headline():
     kept = {name: FIDS[name] for name in ("deep ddim 20", "shallow ddim 20", "adadiff ddim 20 u<=0.05")}
     assert headline(findings(kept | {"adadiff ddim 20 u<=0.05": 8.2})).endswith(

@@ -178,11 +178,10 @@ def _family(plan: MeasuredPlan) -> tuple[str, float]:
 
 
 def _rivals(pick: MeasuredPlan, against_deep: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """Controls and AdaDiffs that undo the pick, against it.
-
-    Not credibly worse than the baseline, and either clearly cheaper than the pick or, at its cost, credibly better.
+    """What undoes the pick, against it: not credibly worse than the baseline, and either clearly cheaper than the pick
+    or, at its cost, credibly better.
     """
-    others = [compare(c.plan, pick) for c in against_deep if c.plan.role not in VERDICTS and c.standing != "worse"]
+    others = [compare(c.plan, pick) for c in against_deep if c.plan is not pick and c.standing != "worse"]
     return tuple(
         c for c in others if c.cost_ratio < 1 / SAME_COST or (c.cost_ratio <= SAME_COST and c.standing == "better")
     )
