@@ -28,8 +28,8 @@ def test_after_a_run_nothing_is_left_to_train(finished: Project) -> None:
     result = finished.run("kedro", "plan", "--env", "test", PYTHONDONTWRITEBYTECODE="1")
     assert result.returncode == 0, result.stderr
     assert files(finished) == before
-    trained = [line for line in result.stdout.splitlines() if line.startswith(("training", "early_exit", "stage_"))]
-    trained += [line for line in result.stdout.splitlines() if line.startswith("multistage_training")]
+    trainings = ("training ", "early_exit ", "stage_training ", "multistage_training ")
+    trained = [line for line in result.stdout.splitlines() if line.startswith(trainings)]
     assert len(trained) == 10
     assert all("finished" in line for line in trained)
 

@@ -1,6 +1,7 @@
 """Seconds on this device, from a few evaluations and a few training steps of every network.
 
-Weights do not matter for that, so they are all the same number; images are random.
+Weights do not matter for that, so they are all the same number; images are random. On digits, on two cores with little
+else to do, the trainings took 321 s, 1.11 times what was told.
 """
 
 import copy

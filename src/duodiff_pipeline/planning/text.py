@@ -134,8 +134,9 @@ def _times_texts(plan: Plan) -> list[str]:
         f"In all {_sum_text(plan.parts)} left: "
         + "; ".join(f"{name} {_sum_text(parts)}" for name, parts in _by_kind(plan).items())
         + ".",
-        f"Times are those of this {DEVICES[plan.device]}{_shared_text(plan)}, {_measured_text(calibration)}. Trainings "
-        "go on where they stand; all else is counted whole, though a run takes over what was measured before.",
+        f"Times are those of this {DEVICES[plan.device]}{_shared_text(plan)}, with what else it does now, "
+        f"{_measured_text(calibration)}. Trainings go on where they stand; all else is counted whole, though a run "
+        "takes over what was measured before.",
     ]
     texts.append(f"Not counted: {listed(plan.not_counted)}.")
     if plan.images is not None and plan.images.latents is not None:
@@ -199,6 +200,9 @@ def _memory_texts(plan: Plan) -> list[str]:
             f"Memory of training, {one.name} most: {bytes_text(weights)} for weights, gradients, AdamW and averages"
             f"{kept}, in float32."
         )
+    texts.append(
+        f"Memory of timestep_clustering: {bytes_text(plan.gradients_bytes())} for gradients of the deep network."
+    )
     networks, block, starts = plan.sampling_memory()
     texts.append(
         f"Memory of sampling: {bytes_text(networks)} for all networks together, {bytes_text(block)} for the images of "
