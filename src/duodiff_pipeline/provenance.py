@@ -10,10 +10,13 @@ PACKAGES = ("torch", "lightning", "diffusers", "kedro", "mlflow", "optuna", "num
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """The commit and whether files differ from it; both say "none" where there is no git or no repository."""
+    """The commit and whether code or configuration differ from it; both "none" without git or a repository.
+
+    Files of data/ do not count: the results of one run would make the code of the next look changed.
+    """
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", ".", ":!data"))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "none", "dirty": "none"}
 
