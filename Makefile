@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help run plan fashion fashion-train multistage compare sweep join dashboard export test lint test-slow exit-speed \
-  stage-speed ase-speed search-proof metric-speed mlflow dvc dvc-yaml lock clean
+  stage-speed ase-speed unet-speed search-proof metric-speed mlflow dvc dvc-yaml lock clean
 
 SHELL := bash
 PYTHON ?= $(shell for v in 3.11 3.12 3.13; do command -v python$$v && break; done || command -v python3)
@@ -74,6 +74,9 @@ stage-speed: $(VENV)/.installed ## speed-up of a switch against its multiply-acc
 
 ase-speed: $(VENV)/.installed ## seconds of fine-tuning for an exit schedule, of running all blocks for all images
 	@$(BIN)/pytest -q -m slow tests/networks/test_ase_speed.py
+
+unet-speed: $(VENV)/.installed ## seconds of a training step of the U-Net, with its own FIR filter and with diffusers'
+	@$(BIN)/pytest -q -m slow tests/networks/test_unet_speed.py
 
 search-proof: $(VENV)/.installed ## what a search costs and misses, against measuring every candidate: half an hour
 	@$(BIN)/pytest -q -m slow tests/search/test_search_proof.py

@@ -12,7 +12,7 @@ Shapes: N images, C channels; level l has the side image_size / 2^l and multipli
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +22,10 @@ from ..diffusion.noise import NoiseSchedule
 from ..errors import InputError
 from .backbone import Backbone, Conditional, require_labels
 from .cost import count_macs
+from .fir import FirDown, FirDownConvolution, FirUp
 from .preconditioning import Predicts, network_input, output_to_noise
 from .uvit import timestep_embedding
 
-FIR, FIR_TAPS = "fir", (1, 3, 3, 1)  # diffusers' name of the kernel, and the kernel
 MOST_GROUPS = 16
 ROOT_2 = math.sqrt(2)
 
@@ -82,9 +82,7 @@ def groups(channels: int) -> int:
 
 def _residual(channels: int, out: int, time: int, up: bool = False, down: bool = False) -> nn.Module:
     """diffusers' residual block; one that resamples has a learnt shortcut, too."""
-    from diffusers.models.downsampling import downsample_2d
     from diffusers.models.resnet import ResnetBlock2D
-    from diffusers.models.upsampling import upsample_2d
 
     block = ResnetBlock2D(
         in_channels=channels,
@@ -93,14 +91,14 @@ def _residual(channels: int, out: int, time: int, up: bool = False, down: bool =
         groups=groups(channels),
         groups_out=groups(out),
         output_scale_factor=ROOT_2,
-        kernel=FIR,  # type: ignore[arg-type]  # it takes the kernel's name, whatever its annotation says
         up=up,
         down=down,
         use_in_shortcut=True if up or down else None,
     )
-    if up or down:  # it has the same as a lambda, which cannot be pickled
-        resample = partial(upsample_2d if up else downsample_2d, kernel=FIR_TAPS)  # type: ignore[arg-type]
-        setattr(block, "upsample" if up else "downsample", resample)
+    if up:
+        block.upsample = FirUp()
+    if down:
+        block.downsample = FirDown()
     return block
 
 
@@ -143,11 +141,9 @@ class _Down(nn.Module):
     """Half the side, and the image, filtered and convolved to as many channels, added; both (N, C, H / 2, W / 2)."""
 
     def __init__(self, channels: int, image_channels: int, time: int) -> None:
-        from diffusers.models.downsampling import FirDownsample2D
-
         super().__init__()
         self.residual = _residual(channels, channels, time, down=True)
-        self.image = FirDownsample2D(image_channels, channels, use_conv=True)
+        self.image = FirDownConvolution(image_channels, channels)
 
     def forward(self, h_nchw: Tensor, image_nchw: Tensor, time_nd: Tensor) -> Tensor:
         return (self.residual(h_nchw, time_nd) + self.image(image_nchw)) / ROOT_2
