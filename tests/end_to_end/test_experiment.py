@@ -55,12 +55,16 @@ def test_every_evaluated_plan_has_a_record_with_an_interval(finished: Project) -
 def test_plans_but_controls_are_timed_at_every_batch_that_is_asked_for(finished: Project) -> None:
     plans = json.loads((finished.data("07_model_output") / "evaluated_plans.json").read_text())
     timings = json.loads((finished.data("08_reporting") / "timings.json").read_text())
+    records = json.loads((finished.data("08_reporting") / "records.json").read_text())
+    gmacs = {record["denoiser"]: record["gmacs"] for record in records}
     assert [timed["images"] for timed in timings["by_batch"]] == [1, 2]
     for timed in timings["by_batch"]:
         assert set(timed["plans"]) == {plan["name"] for plan in plans if plan["role"] != "control"}
         assert all(0 < own["low"] <= own["seconds_per_image"] <= own["high"] for own in timed["plans"].values())
-        assert set(timed["outside_matrix_products"]) == {"deep", "shallow"}
-        assert all(0 <= share < 1 for share in timed["outside_matrix_products"].values())
+        assert set(timed["profile"]) == {"deep", "shallow"}
+        assert all(0 < own["in_products"] < own["seconds"] for own in timed["profile"].values())
+        for plan in (plan for plan in plans if plan["role"] in ("deep", "shallow", "duodiff")):
+            assert timed["plans"][plan["name"]]["gmacs"] == pytest.approx(gmacs[plan["name"]])
     assert "GMACs count matrix products alone" in (finished.data("08_reporting") / "report.html").read_text()
 
 

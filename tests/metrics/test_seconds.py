@@ -2,7 +2,7 @@ import time
 
 import torch
 
-from duodiff_pipeline.metrics.seconds import share_outside_matrix_products, time_in_turns
+from duodiff_pipeline.metrics.seconds import profile_in_turns, time_in_turns
 
 
 def test_runs_take_turns_after_a_round_that_does_not_count():
@@ -29,6 +29,23 @@ def test_where_the_time_goes():
         "attention": lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q),
         "convolution": lambda: torch.nn.functional.conv2d(images, weight),
     }
-    shares = {name: share_outside_matrix_products(run, 40) for name, run in products.items()}
-    assert max(shares.values()) < 0.5, shares
-    assert share_outside_matrix_products(lambda: (a.exp() + a.sin()).cumsum(0).sort()[0], 3) == 1
+    profiles = profile_in_turns(products, 40)
+    assert max(own.outside for own in profiles.values()) < 0.5, profiles
+    (none,) = profile_in_turns({"": lambda: (a.exp() + a.sin()).cumsum(0).sort()[0]}, 3).values()
+    assert none.outside == 1
+    assert none.in_products == 0 < none.seconds
+
+
+def test_a_profile_is_the_median_of_its_rounds_after_one_that_does_not_count():
+    a, calls = torch.randn(100, 100), []
+
+    def run(seconds):
+        calls.append(seconds)
+        time.sleep(seconds if len(calls) > 4 else 0.2)
+        return a @ a
+
+    found = profile_in_turns({"long": lambda: run(0.03), "short": lambda: run(0.01)}, 3)
+    assert calls == [0.03, 0.03, 0.01, 0.01] * 4  # whole, and product by product
+    assert 0.01 <= found["short"].seconds < 0.03 <= found["long"].seconds < 0.2
+    assert all(0 < own.in_products < 0.01 for own in found.values())
+    assert 0.5 < found["short"].outside < 1

@@ -66,21 +66,28 @@ def test_what_a_training_did_not_measure_is_said_and_not_claimed():
     assert len(everywhere.claims) == 8
 
 
-def test_a_network_in_the_shallow_ones_place_is_claimed_better_switch_by_switch():
+def test_networks_in_the_shallow_ones_place_are_claimed_better_and_held_against_one_another():
     def with_specialised(seed: int) -> Training:
         table = curves_table(0.1 * seed)
         duodiff = table[(table["role"] == "duodiff") & (table["k"] < STEPS - 1)]  # it serves no further
         better = duodiff.assign(role="specialised", plan="specialised " + duodiff["plan"], fid=duodiff["fid"] - 0.3)
-        curves = switch_curves(pd.concat([table, better], ignore_index=True), NoiseSchedule())
+        best = better[better["k"] < STEPS - 2].assign(role="distilled", fid=duodiff["fid"] - 0.3 - 0.1 * (seed + 1))
+        best["plan"] = "distilled " + best["plan"]
+        curves = switch_curves(pd.concat([table, better, best], ignore_index=True), NoiseSchedule())
         return Training(seed, curves, {(SOLVER, STEPS): 2})
 
-    found = [c for c in claims([with_specialised(seed) for seed in range(3)]).claims if c.other.startswith("special")]
+    every = claims([with_specialised(seed) for seed in range(3)]).claims
+    found = [c for c in every if c.other.startswith("specialised in")]
     assert {c.other for c in found} == {"specialised in the shallow one's place"}
     assert [(c.plan, c.expected, c.at) for c in found] == [
-        ("DuoDiff", "worse", f"k = {k}") for k in range(1, STEPS - 1)
+        ("DuoDiff", "worse", at) for at in ("mean of 2 of 3 switches", *(f"k = {k}" for k in range(1, STEPS - 1)))
     ]
-    assert values(found[0]) == pytest.approx([0.3, 0.3, 0.3])
+    for claim in found:
+        assert values(claim) == pytest.approx([0.3, 0.3, 0.3])
     assert {c.verdict for c in found} == {"holds"}
+    (between,) = (c for c in every if c.plan == "distilled")
+    assert (between.other, between.expected, between.at) == ("specialised", "better", "mean of 1 of 3 switches")
+    assert values(between) == pytest.approx([-0.1, -0.2, -0.3])  # where both serve
 
 
 def test_intervals_in_one_training_and_over_trainings_written_out():

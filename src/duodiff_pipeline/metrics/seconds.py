@@ -1,8 +1,10 @@
 """Seconds by the clock, and where they go."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -26,21 +28,40 @@ def time_in_turns(runs: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict
     return {name: own[1:] for name, own in seconds.items()}
 
 
-def share_outside_matrix_products(run: Callable[[], Tensor], rounds: int) -> float:
-    """Of a run's seconds, the share (0..1) outside of what multiply-accumulates count: matrix products, convolutions
-    and attention, whose softmax is fused into it.
-
-    Products are timed one by one, in turn with the whole run. Of either the fastest round counts, since whatever else
-    the machine does only adds.
+@dataclass(frozen=True)
+class Profile:
+    """Of a run: its seconds, and those of them in what multiply-accumulates count: matrix products, convolutions and
+    attention, whose softmax is fused into it.
     """
-    whole, inside = math.inf, math.inf
+
+    seconds: float
+    in_products: float
+
+    @property
+    def outside(self) -> float:
+        """The share (0..1) of the seconds outside of the products."""
+        return max(0.0, 1 - self.in_products / self.seconds)
+
+
+def profile_in_turns(runs: Mapping[str, Callable[[], Tensor]], rounds: int) -> dict[str, Profile]:
+    """The median profile of every run, after one round to warm up that is not counted.
+
+    Products are timed one by one, right after the whole run, so that both meet the same machine; the runs take turns.
+    """
+    inside: dict[str, list[float]] = {name: [] for name in runs}
+
+    def clocked(name: str) -> Tensor:
+        with _ProductClock() as clock:
+            made = runs[name]().cpu()
+        inside[name].append(clock.seconds)
+        return made
+
+    in_turns: dict[str, Callable[[], Tensor]] = {}
+    for name, run in runs.items():
+        in_turns |= {name: run, f"products of {name}": partial(clocked, name)}
     with torch.no_grad():
-        for _ in range(rounds):
-            whole = min(whole, *time_in_turns({"run": run}, 1)["run"])
-            with _ProductClock() as clock:
-                run().cpu()
-            inside = min(inside, clock.seconds)
-    return max(0.0, 1 - inside / whole)
+        whole = time_in_turns(in_turns, rounds)
+    return {name: Profile(median(whole[name]), median(inside[name][1:])) for name in runs}
 
 
 class _ProductClock(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -11,12 +11,12 @@ from ..config import Parameters
 from ..errors import InputError
 from ..metrics.classifier import FeatureClassifier
 from ..metrics.extractor import FeatureExtractor
-from ..metrics.seconds import share_outside_matrix_products, time_in_turns
+from ..metrics.seconds import profile_in_turns, time_in_turns
 from ..networks.cost import count_macs
 from ..networks.files import StoredNetwork
 from ..networks.plans import NetworkBank
 from ..pipelines.evaluation.comparison import EvaluatedPlan, evaluated_plans
-from ..pipelines.evaluation.nodes import TIMED_EVALUATIONS, TIMED_RUNS, UNTIMED, evaluation_bank
+from ..pipelines.evaluation.nodes import TIMED_RUNS, UNTIMED, evaluation_bank
 from ..pipelines.exit_statistics.nodes import exit_plans
 from ..pipelines.multistage.nodes import stage_plans
 from ..pipelines.switch_curves.nodes import curve_bank, curve_names, curve_plans
@@ -280,16 +280,14 @@ class _Sampled:
         """Images are not measured, only timed, on one device. Runs are counted by having them counted."""
         runs = Counting()
         time_in_turns({"": runs}, TIMED_RUNS)
-        alone = Counting()
-        share_outside_matrix_products(alone, TIMED_EVALUATIONS)
+        profiled = Counting()
+        profile_in_turns({"": profiled}, TIMED_RUNS)
         bank, tally = self.evaluation_bank, Tally()
-        plans = [one.plan for one in evaluated if one.role not in UNTIMED]
+        timed = [one for one in evaluated if one.role not in UNTIMED]
+        alone = [next(one.plan for one in timed if one.role == role) for role in ("deep", "shallow")]
         for images in self.p.evaluation.timed_batches:
-            batch = replace(tally_of(bank, plans, images, images).times(runs.count), drawn_images=0)
-            for name in (self.p.everywhere[0], self.p.everywhere[-1]):
-                batch.calls[Call(name, bank.macs(name), images)] += alone.count
-                batch.gmacs += alone.count * bank.macs(name) * images / 1e9
-            tally.add(batch)
+            for plans, run in (([one.plan for one in timed], runs), (alone, profiled)):
+                tally.add(replace(tally_of(bank, plans, images, images).times(run.count), drawn_images=0))
         return tally.called(self.decoders)
 
 

@@ -77,8 +77,8 @@ def batch_row(batch: TimedBatch) -> dict[str, str]:
         "images": f"{batch.images}",
         "baseline": number(batch.plans[0].measured * 1e3),
         "ratios": f"{middle:.2f} ({least:.2f} to {most:.2f})",
-        "deep": percent(batch.outside["deep"]),
-        "shallow": percent(batch.outside["shallow"]),
+        "deep": percent(batch.profile["deep"].outside),
+        "shallow": percent(batch.profile["shallow"].outside),
     }
 
 

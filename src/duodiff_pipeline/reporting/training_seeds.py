@@ -7,6 +7,7 @@ mean over trainings. Their blocks have the same seeds: how far those move all tr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from ..metrics.intervals import MIN_TRAININGS, Interval, paired_difference, trai
 from .curves import AT_ITS_COST, SwitchCurve, rival_name
 from .findings import ClaimVerdict, standing
 from .wording import listed
+
+Expected = Literal["better", "worse"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Claim:
     """
 
     plan: str
-    expected: Literal["better", "worse"]
+    expected: Expected
     other: str
     at: str
     differences: tuple[Interval, ...]
@@ -103,28 +106,41 @@ def _claims(trainings: Sequence[Training], curves: Sequence[SwitchCurve]) -> Cur
     claims, missing = [Claim("shallow", "worse", "deep", "as many steps", shallow)], []
     for role in first.roles:
         other = rival_name(role)
-        reached = set.intersection(
-            *(set(curve.against(role)) for curve in curves)
-        )  # a stage may differ in each training
+        reached = _reached(curves, role)
         switches = [k for k in first.ks[1:-1] if k in reached]
+        if not switches:
+            continue
+        expected: Expected = "better" if role in AT_ITS_COST else "worse"
+        mean = tuple(_against(curve, role, switches) for curve in curves)
+        at = f"mean of {len(switches)} of {len(first.ks) - 2} switches"
+        claims.append(Claim("DuoDiff", expected, other, at, mean))
         if role not in AT_ITS_COST:
             for k in switches:
                 own = tuple(_against(curve, role, [k]) for curve in curves)
-                claims.append(Claim("DuoDiff", "worse", other, f"k = {k}", own))
-            continue
-        if not switches:
-            continue
-        mean = tuple(_against(curve, role, switches) for curve in curves)
-        at = f"mean of {len(switches)} of {len(first.ks) - 2} switches"
-        claims.append(Claim("DuoDiff", "better", other, at, mean))
-        if without := sorted(set(suggested) - reached):
+                claims.append(Claim("DuoDiff", expected, other, f"k = {k}", own))
+        elif without := sorted(set(suggested) - reached):
             missing.append(f"{other} was not measured at k = {listed(without)}")
         else:
             own = tuple(_against(curve, role, [k]) for curve, k in zip(curves, suggested, strict=True))
-            claims.append(Claim("DuoDiff", "better", other, "suggested switch", own))
+            claims.append(Claim("DuoDiff", expected, other, "suggested switch", own))
+    for a, b in combinations([role for role in first.roles if role not in AT_ITS_COST], 2):
+        if switches := [k for k in first.ks[1:-1] if k in _reached(curves, a) & _reached(curves, b)]:
+            at = f"mean of {len(switches)} of {len(first.ks) - 2} switches"
+            claims.append(Claim(a, "better", b, at, tuple(_between(curve, a, b, switches) for curve in curves)))
     cost = tuple(curve.against_deep(k) for curve, k in zip(curves, suggested, strict=True))
     claims.append(Claim("DuoDiff", "worse", "deep of as many steps", "suggested switch", cost))
     return CurveClaims(first.solver, first.steps, suggested, tuple(claims), tuple(missing))
+
+
+def _reached(curves: Sequence[SwitchCurve], role: str) -> set[int]:
+    """The switches at which a rival was measured in every training, for a stage may differ in each."""
+    return set.intersection(*(set(curve.against(role)) for curve in curves))
+
+
+def _between(curve: SwitchCurve, a: str, b: str, switches: Sequence[int]) -> Interval:
+    """Mean over switches of the FID of one rival minus that of another, paired over seed blocks."""
+    own, others = ([curve.against(role)[k].blocks for k in switches] for role in (a, b))
+    return paired_difference(np.mean(own, axis=0).tolist(), np.mean(others, axis=0).tolist())
 
 
 def _against(curve: SwitchCurve, role: str, switches: Sequence[int]) -> Interval:

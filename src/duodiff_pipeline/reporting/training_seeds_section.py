@@ -75,16 +75,25 @@ def _images(runs: Sequence[PastRun]) -> int:
 
 
 def _about(runs: Sequence[PastRun], seeds: Sequence[int], blocks: int, images: int) -> list[str]:
+    same = _not_trained(runs[0])
+    of_files = f" Not trained anew, and so the same throughout: {listed(same)}." if same else ""
     return [
         f"Of {counted(len(runs), 'training')}, with the seeds {listed(seeds)}; each was measured in {blocks} seed "
         f"blocks of {counted(images, 'generated image')}. A difference is the FID of what is named first minus that of "
         f"what it is held against, with its {CONFIDENCE:.0%} interval: in one training paired over the seed blocks, "
-        f"over trainings Student's t with the trainings as the sample (n = {len(runs)}).",
+        f"over trainings Student's t with the trainings as the sample (n = {len(runs)}).{of_files}",
         "A claim holds where the whole interval over trainings lies on its side of 0, is contradicted where it lies "
         "on the other, and is open otherwise, which is no proof of equality. Each claim stands for itself: of twenty, "
         "one can be expected to miss. All trainings were sampled from the same noise: what other noise would give is "
         "in the intervals of the single trainings alone.",
     ]
+
+
+def _not_trained(run: PastRun) -> list[str]:
+    """Backbones that come from files or checkpoints, whatever the seed."""
+    taken = (key.split(".") for key, value in run.params.items() if value != "None")
+    parts = [(key[1], key[2]) for key in taken if key[0] == "backbones" and len(key) > 2]
+    return list(dict.fromkeys(name for name, part in parts if part in ("file", "from_checkpoint")))
 
 
 def _table(of_curve: CurveClaims, seeds: Sequence[int]) -> dict[str, Any]:

@@ -13,8 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from ...config import Ase, EarlyExit, Evaluation, HardwareSettings, Noise, Sampling, SwitchSearch
-from ...diffusion.random import image_noise
-from ...diffusion.sampling import evaluated_in, image_labels, sample
+from ...diffusion.sampling import image_labels, sample
 from ...files import load_tensors, save_tensors, sha256_of_json
 from ...images.examples import Examples
 from ...images.pack import ImagePack
@@ -24,7 +23,7 @@ from ...metrics.measure import Measured
 from ...metrics.real_images import RealImages
 from ...metrics.records import LABEL_ACCURACY
 from ...metrics.reference import ReferenceStatistics
-from ...metrics.seconds import share_outside_matrix_products, time_in_turns
+from ...metrics.seconds import profile_in_turns, time_in_turns
 from ...networks.backbone import network_of
 from ...networks.files import StoredNetwork
 from ...networks.plans import NetworkBank, SamplingPlan
@@ -46,7 +45,7 @@ CODE = [
 EXITS = "early_exits"
 GRID = "sample grid"
 UNTIMED = ("control", "front")
-TIMED_RUNS, TIMED_EVALUATIONS = 5, 15
+TIMED_RUNS = 5
 
 
 def plan_evaluation(
@@ -163,7 +162,8 @@ def time_batches(
     **stored: StoredNetwork,
 ) -> list[dict[str, Any]]:
     """For every batch of `timed_batches`: its images; the seconds that every plan but those of `UNTIMED` roles takes to
-    draw it; of one evaluation by the deep and the shallow network alone, the share of time outside matrix products.
+    draw it, and the multiply-accumulates an image that it executes; and the profile of the deep and of the shallow
+    network alone.
     """
     networks = _by_name(stored, "network_")
     bank = evaluation_bank(networks, early_exit, sampling)
@@ -172,27 +172,21 @@ def time_batches(
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     alone = {role: next(one["name"] for one in evaluated if one["role"] == role) for role in ("deep", "shallow")}
 
-    def draw(plan: SamplingPlan, images: int) -> Tensor:
-        drawn = (range(images), 0, images, device, None, sampling.precision)
-        return sample(denoisers[plan.name], plan.solver, schedule, shape_chw, *drawn).images
-
     def measure(images: int) -> dict[str, Any]:
         logger.info("seconds of %d plans at a batch of %d", len(plans), images)
-        x, timestep = image_noise(0, range(images), shape_chw, 0).to(device), schedule.timesteps / 2
-        labels = image_labels(range(images), bank.classes, device)
+        gmacs = {}  # of these images: those that leave early differ from others
 
-        def evaluate(name: str) -> Tensor:
-            with evaluated_in(sampling.precision, device):
-                return denoisers[name].predict(x, timestep, labels).eps
+        def draw(plan: SamplingPlan) -> Tensor:
+            drawn = (range(images), 0, images, device, None, sampling.precision)
+            samples = sample(denoisers[plan.name], plan.solver, schedule, shape_chw, *drawn)
+            gmacs[plan.name] = samples.trace.gmacs_per_image
+            return samples.images
 
-        return {
-            "images": images,
-            "seconds": time_in_turns({plan.name: partial(draw, plan, images) for plan in plans}, TIMED_RUNS),
-            "outside_matrix_products": {
-                role: share_outside_matrix_products(partial(evaluate, name), TIMED_EVALUATIONS)
-                for role, name in alone.items()
-            },
-        }
+        runs = {plan.name: partial(draw, plan) for plan in plans}
+        seconds = time_in_turns(runs, TIMED_RUNS)
+        profiles = profile_in_turns({role: runs[name] for role, name in alone.items()}, TIMED_RUNS)
+        profile = {role: asdict(own) for role, own in profiles.items()}
+        return {"images": images, "seconds": seconds, "gmacs": gmacs, "profile": profile}
 
     parameters = {
         "plans": [_key(plan, networks) for plan in plans],
@@ -211,7 +205,7 @@ def summarise_timings(
     **training: dict[str, float],
 ) -> dict[str, Any]:
     """Median seconds an image and speed-up against the baseline, block by block; the same at every timed batch, with
-    their extremes; seconds of every training.
+    their extremes, the GMACs executed and the profiles; seconds of every training.
     """
     baseline = np.array(seconds[evaluated[0]["name"]])
     sampling = {}
@@ -229,11 +223,15 @@ def summarise_timings(
     for timed in batches:
         an_image = {name: np.array(rounds) / timed["images"] for name, rounds in timed["seconds"].items()}
         plans = {
-            name: {"seconds_per_image": float(np.median(s)), "low": float(s.min()), "high": float(s.max())}
+            name: {
+                "seconds_per_image": float(np.median(s)),
+                "low": float(s.min()),
+                "high": float(s.max()),
+                "gmacs": timed["gmacs"][name],
+            }
             for name, s in an_image.items()
         }
-        outside = timed["outside_matrix_products"]
-        by_batch.append({"images": timed["images"], "plans": plans, "outside_matrix_products": outside})
+        by_batch.append({"images": timed["images"], "plans": plans, "profile": timed["profile"]})
     by_network = _by_name(training, "seconds_")
     trained = {name: value["seconds"] for name, value in by_network.items()}
     return {"sampling": sampling, "by_batch": by_batch, "training_seconds": trained}
