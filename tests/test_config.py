@@ -68,7 +68,7 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ("backbones.deep.heads", 5, "backbones.deep: heads 5 does not divide the width 128"),
         ("evaluation.seeds", [1, 2, 3], "evaluation.seeds: Tuple should have at least 5 items"),
         ("evaluation.seeds", [7, 7, 8, 9, 10], "evaluation.seeds: 7 stands twice in [7, 7, 8, 9, 10]"),
-        ("evaluation.seeds", [2, 7, 8, 9, 10], "evaluation.seeds must be fresh"),
+        ("evaluation.seeds", [2, 7, 8, 9, 10], "evaluation.seeds must be fresh: none may equal switch_search.seed"),
         (
             "evaluation.more_metrics",
             ["recal"],

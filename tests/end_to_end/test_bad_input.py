@@ -235,7 +235,7 @@ MISTAKES = {
     ),
     "seed that was searched with": before(
         "--params switch_search.seed=101",
-        "parameters: evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed",
+        "parameters: evaluation.seeds must be fresh: none may equal switch_search.seed, which is 101",
     ),
     # the command line
     "parameter without value": before(

@@ -74,7 +74,7 @@ def differences(train) -> DenoiserDifferences:
 
 
 def test_edges_come_by_every_name(differences, train):
-    found = multistage.choose_edges(differences, settings(), train, NOISE)
+    found = multistage.choose_edges(differences, settings(), CLUSTERING, train, NOISE)
     t1, t2 = 400 / 0.85, 1000 - 300 / 0.85  # prefix and suffix means fall to alpha there
     assert found.pop("optimal") == pytest.approx([t2, t1], abs=10)
     assert found == {
@@ -88,10 +88,13 @@ def test_edges_come_by_every_name(differences, train):
 
 def test_edges_that_do_not_exist_and_draws_of_other_images_are_refused(differences, train):
     with pytest.raises(InputError, match=r"networks.optimal.edges: .* leave no middle stage .* choose another eta"):
-        multistage.choose_edges(differences, settings(alpha=0.4), train, NOISE)
+        multistage.choose_edges(differences, settings(alpha=0.4), CLUSTERING, train, NOISE)
     other = ImagePack(train.images + 1, train.labels, "made up", "train", "none")
     with pytest.raises(InputError, match="run the pipeline optimal_denoiser again"):
-        multistage.choose_edges(differences, settings(), other, NOISE)
+        multistage.choose_edges(differences, settings(), CLUSTERING, other, NOISE)
+    of_pixels = CLUSTERING.model_copy(update={"data_range": "unit"})
+    with pytest.raises(InputError, match="data range: run the pipeline optimal_denoiser again"):
+        multistage.choose_edges(differences, settings(), of_pixels, train, NOISE)
 
 
 @pytest.fixture

@@ -93,10 +93,15 @@ class Parameters(Settings):
         for key, counts in counted.items():
             if max(counts) > self.noise.timesteps:
                 raise ValueError(f"{key} is {max(counts)}, but there are only {self.noise.timesteps} timesteps")
-        if set(self.evaluation.seeds) & {self.switch_search.seed, self.exit_statistics.seed}:
-            raise ValueError(
-                "evaluation.seeds must be fresh: none may equal switch_search.seed or exit_statistics.seed"
-            )
+        edge_search = self.multistage.search if self.multistage else None
+        chosen_with = {
+            "switch_search.seed": self.switch_search.seed,
+            "exit_statistics.seed": self.exit_statistics.seed,
+            **({"multistage.search.seed": edge_search.seed} if edge_search else {}),
+        }
+        for key, seed in chosen_with.items():
+            if seed in self.evaluation.seeds:
+                raise ValueError(f"evaluation.seeds must be fresh: none may equal {key}, which is {seed}")
         return self
 
     def _require_equal_shares(self) -> None:

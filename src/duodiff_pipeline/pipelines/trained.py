@@ -106,13 +106,15 @@ def train_and_keep(
     keep_at_steps: Sequence[int] = (),
     draw: Callable[[nn.Module], Tensor] | None = None,
     until: int | None = None,
+    tracked_as: str | None = None,
 ) -> tuple[list[StoredNetwork], dict[str, Any], dict[str, Any]]:
     """As `train_once`, on batches of one's own; the averaged network as it was at these steps, and the final one.
 
-    keep_at_steps: before the last; until: one of them, at which the training stops. It returns the networks up to
-    there alone, and may go on later.
+    keep_at_steps: before the last; until: one of them, at which the training stops, untracked: it returns the networks
+    up to there alone, and may go on later. tracked_as: in place of the name, which trainings share that may come to the
+    same; those that do are one.
     """
-    from ..training.fit import Fitted, Hardware, fit
+    from ..training.fit import Fitted, Hardware, fit, newest_step
 
     steps = header.step
     parameters = _parameters(header, hardware, keep_at_steps)
@@ -120,7 +122,7 @@ def train_and_keep(
     finished = work.folder / NETWORK
     kept = {step: work.folder / f"network_{step}.safetensors" for step in keep_at_steps}
 
-    with tracking.current().child(f"train {name}") as child:
+    with tracking.Run() if until is not None else tracking.current().child(f"train {tracked_as or name}") as child:
         child.log_params(parameters)
 
         def train_on() -> Fitted:
@@ -146,10 +148,11 @@ def train_and_keep(
             if not kept[until].is_file():
                 train_on()
             return [StoredNetwork.load(path) for step, path in kept.items() if step <= until], {}, {}
-        made_before = work.remembers(RESULT, finished)
+        made_before = header.step if work.remembers(RESULT, finished) else newest_step(work.folder)
         result = work.remember(RESULT, run, finished)
-        for step, loss in result["losses"] if made_before else []:
-            child.log_metrics({"loss": loss}, step)
+        for step, loss in result["losses"]:
+            if step <= made_before:
+                child.log_metrics({"loss": loss}, step)
         child.log_metrics({"seconds": result["seconds"]}, steps)
     networks = [StoredNetwork.load(path) for path in (*kept.values(), finished)]
     curve = {"losses": result["losses"], "training_gmacs": training_gmacs(networks[-1])}

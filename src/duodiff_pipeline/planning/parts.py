@@ -217,7 +217,7 @@ class _Sampled:
                 checkpoints = [{"step": step, "training_gmacs": one.gmacs * step / one.steps} for step in steps]
                 stored[f"curve_{name}_{seed}"] = {"checkpoints": checkpoints}
                 stored |= {f"network_{name}_{seed}_{i}": one.stored for i in range(len(steps))}
-        return stage_plans(self.networks.edges, settings, self.noise, stored)
+        return stage_plans(self.networks.edges, settings, self.noise, self.p.sampling, stored)
 
     def search_and_evaluation(self) -> list[Part]:
         p = self.p

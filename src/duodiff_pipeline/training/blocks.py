@@ -9,10 +9,12 @@ from ..networks.dit import DiTBlock
 from ..networks.unet import UNet
 from ..networks.uvit import Block
 
+TRANSFORMER_BLOCKS: tuple[type[nn.Module], ...] = (Block, DiTBlock)
+
 
 def blocks_of(module: nn.Module) -> list[nn.Module]:
     """Transformer blocks, and the residual blocks of U-Nets, in all that the module holds."""
-    kinds: tuple[type[nn.Module], ...] = (Block, DiTBlock)
+    kinds = TRANSFORMER_BLOCKS
     if any(isinstance(part, UNet) for part in module.modules()):
         from diffusers.models.resnet import ResnetBlock2D
 
@@ -30,6 +32,14 @@ def recompute_blocks(module: nn.Module) -> None:
 
 
 def compile_blocks(module: nn.Module) -> None:
-    """Compile every block at its first call; blocks of one kind share what is compiled."""
-    for block in blocks_of(module):
-        block.compile()
+    """Compile every block at its first call; blocks of one kind share what is compiled.
+
+    Residual blocks have many shapes, each compiled for itself: left to PyTorch, all but the first 8 would run as they
+    are. Transformer blocks have one, and batches that shrink.
+    """
+    blocks = blocks_of(module)
+    for block in blocks:
+        if isinstance(block, TRANSFORMER_BLOCKS):
+            block.compile()
+        else:
+            block.compile(dynamic=False, recompile_limit=len(blocks))

@@ -292,7 +292,7 @@ class _Watch(Callback):
         if step % watched.every_steps and step != steps:
             return
         self.losses.append((step, self._sum / self._count))
-        left = (self.seconds - self._seconds_before) / (step - self.first_step) * (steps - step)
+        left = (self.seconds - self._seconds_before) / (step - self.first_step) * (watched.last - step)
         logger.info("step %d of %d, loss %.4f, about %.0f s left", step, steps, self.losses[-1][1], left)
         self._sum, self._count = 0.0, 0
         self.observer.log_metrics({"loss": self.losses[-1][1]}, step)

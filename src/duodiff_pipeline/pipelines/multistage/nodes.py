@@ -41,15 +41,15 @@ def measure_stages(
 
     stored: `curve_<name>_<seed>`, and `network_<name>_<seed>_<i>` of every checkpoint i in the order of the curve's.
     The first network also gets the numbers of steps that come nearest to the cost of the others'. Columns: network,
-    seed (of the training), training_step, training_gmacs, final, solver, steps, gmacs an image, resident_parameters,
-    block (its seed), fid.
+    seed (of the training), training_step, training_gmacs, final, solver, steps, nfe, gmacs an image,
+    resident_parameters, block (its seed), fid.
     """
     move_to_device(hardware, *(network for network in stored.values() if isinstance(network, StoredNetwork)))
     meter = make_meter(extractor, reference, held_out, evaluation.images, noise, sampling, hardware)
     parameters = {"n_images": meter.n_images, "sampling": sampling.model_dump(), "hardware": hardware.of_sampling}
     inputs = {"reference": reference.sha256, "held_out": held_out.sha256}
     work = WorkDir(work_folder, "multistage", parameters, inputs, CODE)
-    plans = stage_plans(edges, settings, noise.schedule(), stored)
+    plans = stage_plans(edges, settings, noise.schedule(), sampling, stored)
     wanted = [
         (_key(bank, plan, block), bank, plan, row, block) for block in evaluation.seeds for bank, plan, row in plans
     ]
@@ -92,7 +92,11 @@ def report_stages(
 
 
 def stage_plans(
-    edges: Mapping[str, Sequence[float]], settings: Multistage, noise: NoiseSchedule, stored: Mapping[str, Any]
+    edges: Mapping[str, Sequence[float]],
+    settings: Multistage,
+    noise: NoiseSchedule,
+    sampling: Sampling,
+    stored: Mapping[str, Any],
 ) -> list[tuple[NetworkBank, SamplingPlan, dict[str, Any]]]:
     """What is measured, with its network and the row that says what it is."""
     names = list(settings.networks)
@@ -100,9 +104,12 @@ def stage_plans(
     def plan_of(name: str, steps: int) -> SamplingPlan:
         return SamplingPlan(name, Solver(settings.solver, steps), StageSchedule.of_parts(name, edges[name], noise))
 
+    def bank_of(name: str, seed: int, checkpoint: int) -> NetworkBank:
+        network = stored[f"network_{name}_{seed}_{checkpoint}"]
+        return NetworkBank({name: network}, guidance=sampling.guidance_by([name]))
+
     def gmacs(name: str, steps: int) -> float:
-        bank = NetworkBank({name: stored[f"network_{name}_{settings.seeds[0]}_{len(settings.checkpoints)}"]})
-        return bank.static_gmacs(plan_of(name, steps))
+        return bank_of(name, settings.seeds[0], len(settings.checkpoints)).static_gmacs(plan_of(name, steps))
 
     most = settings.sampling_steps[-1]
     first = plan_of(names[0], most)
@@ -118,7 +125,7 @@ def stage_plans(
         for i, checkpoint in enumerate(checkpoints):
             final = i == len(checkpoints) - 1
             steps_of_final = {*settings.sampling_steps, *(as_dear if name == names[0] else ())}
-            bank = NetworkBank({name: stored[f"network_{name}_{seed}_{i}"]})
+            bank = bank_of(name, seed, i)
             for steps in sorted(steps_of_final) if final else [most]:
                 plan = plan_of(name, steps)
                 row = {
@@ -129,6 +136,7 @@ def stage_plans(
                     "final": final,
                     "solver": plan.solver.label,
                     "steps": steps,
+                    "nfe": len(plan.grid),
                     "gmacs": bank.static_gmacs(plan),
                     "resident_parameters": bank.resident_parameters(plan),
                 }
@@ -139,4 +147,5 @@ def stage_plans(
 def _key(bank: NetworkBank, plan: SamplingPlan, block: int) -> str:
     """Of all that a block depends on beside what all blocks share; the edges are in the network's identity."""
     (network,) = bank.backbones.values()
-    return sha256_of_json([network.sha256, plan.solver.to_dict(), plan.schedule.to_dict(), block])[:16]
+    guidance = bank.guidance_of(plan)
+    return sha256_of_json([network.sha256, plan.solver.to_dict(), plan.schedule.to_dict(), guidance, block])[:16]

@@ -14,7 +14,12 @@ def create_training(names: Sequence[str], seeds: Sequence[int], checkpoints: int
     checkpoints: networks kept of each training beside the final one; searched: whether edges of one are searched.
     """
     settings = {"settings": "params:multistage", "noise": "params:noise"}
-    choose = {"differences": "denoiser_differences", "train": "train_images", **settings}
+    choose = {
+        "differences": "denoiser_differences",
+        "clustering": "params:timestep_clustering",
+        "train": "train_images",
+        **settings,
+    }
     trainings = [_train(name, seed, checkpoints) for name in names for seed in seeds]
     if not searched:
         return Pipeline([Node(choose_edges, choose, "multistage_edges"), *trainings])
@@ -25,7 +30,6 @@ def create_training(names: Sequence[str], seeds: Sequence[int], checkpoints: int
         "held_out": "held_out_images",
         "extractor": "extractor",
         "reference": "reference",
-        "clustering": "params:timestep_clustering",
         "work_folder": "work_folder",
         **{name: f"params:{name}" for name in same_name},
     }

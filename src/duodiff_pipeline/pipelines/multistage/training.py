@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...analysis.clustering import Edges, log_snr_cluster_edges, similarity_edges, uniform_timestep_edges
 from ...analysis.denoiser_similarity import DenoiserDifferences
-from ...config import HardwareSettings, Multistage, Noise, Training
+from ...config import HardwareSettings, Multistage, Noise, TimestepClustering, Training
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.random import keyed_torch_generator
 from ...diffusion.stages import StageSchedule
@@ -20,6 +20,7 @@ from ...images.examples import Examples
 from ...networks.files import NetworkHeader
 from ...networks.staged import StagedDenoiser
 from ...networks.unet import UNet, UNetConfig
+from ..optimal_denoiser.nodes import require_drawn_on
 from ..trained import Untrained, sample_grid, train_and_keep, training_labels
 
 if TYPE_CHECKING:
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
 
 
 def choose_edges(
-    differences: DenoiserDifferences, settings: Multistage, train: Examples, noise: Noise
+    differences: DenoiserDifferences,
+    settings: Multistage,
+    clustering: TimestepClustering,
+    train: Examples,
+    noise: Noise,
 ) -> dict[str, list[float]]:
     """The edges of every network, noise to data, but of one whose edges are to be searched.
 
-    Raises InputError where eta and alpha leave no three stages, or the draws belong to other images or noise.
+    Raises InputError where eta and alpha leave no three stages, or draws are not those that the clustering asks for.
     """
     schedule = noise.schedule()
-    if (differences.data_sha256, differences.noise) != (train.sha256, schedule):
-        raise InputError(
-            "denoiser_differences were drawn on other images or another noise schedule: "
-            "run the pipeline optimal_denoiser again"
-        )
+    require_drawn_on(differences, train, schedule, clustering.data_range, clustering.images)
 
     def edges_of(name: str) -> Edges:
         edges = edges_beforehand(settings, name, schedule)
@@ -93,7 +94,7 @@ def train_stages(
     assert isinstance(config, UNetConfig)
     spent = np.cumsum([3 * _stage_macs(config)[batches.stage(step)] for step in range(steps)])
     networks, curve, seconds = train_and_keep(
-        f"{name}_{seed}",
+        work_name(seed),
         new.begun(),
         replace(new.header, step_macs=float(spent[-1]) / steps),
         train,
@@ -105,6 +106,7 @@ def train_stages(
         keep_at_steps=kept,
         draw=partial(_draw, own_edges, schedule, train, seed),
         until=None if until is None else kept[until],
+        tracked_as=f"{name}_{seed}",
     )
     gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
     curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
@@ -146,7 +148,7 @@ def untrained_stages(
     network = UNet(config)
 
     def fill() -> None:
-        network.init_weights(keyed_torch_generator(seed, f"weights of {name}"))
+        network.init_weights(keyed_torch_generator(seed, "weights of stages"))  # encoders alike begin alike
 
     def trained() -> "NoiseTraining":
         from ...training.modules import StageNoisePrediction
@@ -167,6 +169,11 @@ def untrained_stages(
         stage_edges=own_edges,
     )
     return Untrained(network, header, fill, trained), batches_of(name, steps), kept
+
+
+def work_name(seed: int) -> str:
+    """Whose work folder holds a training: that of its seed, so that networks of the same edges are trained once."""
+    return f"stages_{seed}"
 
 
 @cache
