@@ -4,7 +4,7 @@ import pytest
 
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
-from duodiff_pipeline.networks.controls import plan_name, reversed_order, throughout
+from duodiff_pipeline.networks.controls import plan_name, reversed_order, switched, throughout
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan
 
 
@@ -36,6 +36,24 @@ def test_the_reversed_order_costs_exactly_the_same(bank, noise, k):
     plan, control = duodiff(k, noise), reversed_order(duodiff(k, noise))
     assert control.runs == f"{20 - k} deep, {k} shallow"
     assert bank.static_gmacs(control) == pytest.approx(bank.static_gmacs(plan), rel=1e-12)
+
+
+@pytest.mark.parametrize("counts", [(3, 4, 13), (13, 4, 3), (1, 18, 1)])
+@pytest.mark.parametrize("name", ["ddim", "heun"])
+def test_duodiff_at_the_cost_of_another_plan_is_the_nearest_of_its_switches(bank, noise, counts, name):
+    solver = Solver(name, 20 if name == "ddim" else 11)
+    timesteps, networks = solver.visited(noise), ("shallow", "middle", "deep")
+    counts = counts if name == "ddim" else (2, 4, 5)
+    plan = SamplingPlan("", solver, StageSchedule.from_counts(counts, timesteps, networks, noise))
+    control = switched("shallow", "deep", plan, bank)
+    assert control.solver == plan.solver
+    assert control.name == plan_name("control duodiff", solver, control.switches)
+    duodiffs = [
+        SamplingPlan("", solver, StageSchedule.from_switch(k, plan.grid, ("shallow", "deep"), noise))
+        for k in solver.switches[1:-1]
+    ]
+    apart = [abs(bank.static_gmacs(one) - bank.static_gmacs(plan)) for one in duodiffs]
+    assert abs(bank.static_gmacs(control) - bank.static_gmacs(plan)) == pytest.approx(min(apart))
 
 
 @pytest.mark.parametrize("counts", [(3, 4, 13), (18, 1, 1), (6, 8, 6)])

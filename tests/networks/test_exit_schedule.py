@@ -60,7 +60,7 @@ def test_neighbouring_bins_of_one_depth_are_one_stage():
     assert ExitSchedule((5, 5), NOISE).stages("ase").serves == ("ase/5",)
 
 
-@pytest.mark.parametrize("bins", [1, 3, 7, 10])
+@pytest.mark.parametrize("bins", [1, 3, 7, 10, 30, 60])
 def test_training_and_sampling_agree_on_every_timestep(bins):
     schedule = ExitSchedule(tuple(range(bins, 0, -1)), NOISE)
     timesteps = torch.arange(1000)

@@ -28,6 +28,18 @@ def reversed_order(plan: SamplingPlan, named: bool = False) -> SamplingPlan:
     return replace(control, name=plan_name("control reversed", plan.solver, control.switches, serves if named else ()))
 
 
+def switched(first: str, last: str, plan: SamplingPlan, bank: NetworkBank) -> SamplingPlan:
+    """DuoDiff of two networks with the solver and steps of a plan, at the switch that comes nearest to its cost."""
+    noise, grid = plan.schedule.noise, plan.grid
+    duodiffs = [
+        SamplingPlan("", plan.solver, StageSchedule.from_switch(k, grid, (first, last), noise).serving(grid))
+        for k in plan.solver.switches
+    ]
+    cost = bank.static_gmacs(plan)
+    nearest = min(duodiffs, key=lambda duodiff: abs(bank.static_gmacs(duodiff) - cost))
+    return replace(nearest, name=plan_name("control duodiff", nearest.solver, nearest.switches))
+
+
 def throughout(what: str, network: str, plan: SamplingPlan, bank: NetworkBank) -> SamplingPlan:
     """One network with as many steps as come nearest to the cost of a plan."""
     evaluations = bank.static_gmacs(plan) * 1e9 / bank.macs(network)

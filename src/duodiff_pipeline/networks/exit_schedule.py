@@ -104,9 +104,9 @@ class ExitSchedule:
 
     def stages(self, network: str) -> StageSchedule:
         """Who serves when: "<network>/<depth>", neighbouring bins of one depth being one stage."""
-        width = self.noise.timesteps / len(self.depths)
         runs = [(depth, len(list(run))) for depth, run in groupby(self.depths)]
-        edges = [width * sum(count for _, count in runs[:j]) for j in range(1, len(runs))]
+        counts = [sum(count for _, count in runs[:j]) for j in range(1, len(runs))]
+        edges = [self.noise.timesteps * count / len(self.depths) for count in counts]
         serves = tuple(f"{network}/{depth}" for depth, _ in reversed(runs))
         return StageSchedule(tuple(edges[::-1]), serves, self.noise)
 
