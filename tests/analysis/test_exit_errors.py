@@ -50,6 +50,7 @@ def test_candidates_are_monotone_distinct_and_on_the_front_of_error_and_cost(err
     depths = [tuple(each) for each in table["depths"]]
     assert len(set(depths)) == len(depths)
     assert {(5,) * 10, (3,) * 10} < set(depths)
+    assert {(5, 5, 5, 5, 5, 3, 3, 3, 3, 3)} < set(depths)  # DuoDiff's, which has no slope to speak of
     for row in table.to_dict("records"):
         schedule = ExitSchedule(tuple(row["depths"]), noise)  # refuses what rises
         made = ExitSchedule.from_knee(row["least"], row["knee"], row["slope"], 5, 10, noise)
@@ -62,3 +63,11 @@ def test_candidates_are_monotone_distinct_and_on_the_front_of_error_and_cost(err
     assert 1 <= len(taken) <= 4
     assert taken["mean_depth"].is_monotonic_increasing
     assert not exit_candidates(errors, noise, 0)["taken"].any()
+
+
+@pytest.mark.parametrize("depths", [(5, 4, 4), (5, 5, 5, 5, 5, 3, 3, 3, 3, 3)])
+def test_the_schedule_that_was_trained_is_a_candidate_that_is_taken(errors, noise, depths):
+    table = exit_candidates(errors, noise, 0, ExitSchedule(depths, noise))
+    (taken,) = table[table["taken"]].to_dict("records")
+    assert tuple(taken["depths"]) == depths
+    assert len(table) == len(exit_candidates(errors, noise, 0)) + (len(depths) == 3)

@@ -1,5 +1,7 @@
 """The node that fine-tunes a backbone for an exit schedule."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -69,8 +71,9 @@ def test_its_file_names_its_schedule_and_what_it_was_fine_tuned_from(deep, pack,
     assert heavier.sha256 != stored.sha256
     errors = measure_exit_errors(deep, stored, pack, LOSS_GAP, HARDWARE)
     assert sorted(errors["depth"].unique()) == list(deep.module.exit_depths)
-    proposed = propose_exit_schedules(errors, settings(candidates=3), Noise(kind="cosine", timesteps=1000))
-    assert 1 <= proposed["taken"].sum() <= 3
+    proposed = propose_exit_schedules(errors, stored, settings(candidates=3), Noise(kind="cosine", timesteps=1000))
+    assert 1 <= proposed["taken"].sum() <= 4
+    assert list(depths) in [list(own) for own in proposed.loc[proposed["taken"], "depths"]]
 
 
 def test_schedules_by_name_by_depths_and_by_exit_statistics(make_uvit):
@@ -90,4 +93,8 @@ def test_out_blocks_near_the_middle_may_go_first(make_uvit, make_stored, pack, t
     inner = settings(dropped_first="inner", steps=2)
     stored, _, _ = fine_tune(deep, pack, inner, TRAINING, HARDWARE, 0, tmp_path)
     assert stored.module.needed_depths == [3, 3, 3, 5, 4]
+    unchanged = replace(stored, module=copy.deepcopy(stored.module))
+    unchanged.module.load_state_dict(deep.module.state_dict())
+    errors = measure_exit_errors(deep, unchanged, pack, LOSS_GAP, HARDWARE)
+    assert (errors["before"] == errors["after"]).all()  # the same blocks are left out
     assert StoredNetwork.load(next(tmp_path.rglob("network.safetensors"))).module.needed_depths == [3, 3, 3, 5, 4]

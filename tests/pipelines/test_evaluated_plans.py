@@ -6,6 +6,7 @@ from duodiff_pipeline.config import Ase, EarlyExit, Evaluation, Noise, Sampling,
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
 from duodiff_pipeline.diffusion.solvers import Solver
 from duodiff_pipeline.diffusion.stages import StageSchedule
+from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.networks.exit_schedule import ExitSchedule
 from duodiff_pipeline.networks.plans import NetworkBank, SamplingPlan
 from duodiff_pipeline.pipelines.evaluation.comparison import EvaluatedPlan, evaluated_plans
@@ -212,11 +213,36 @@ def test_an_exit_schedule_is_held_against_its_whole_network_with_every_solver(wi
     assert {"deep ddpm 20", "deep ddim 20", "deep dpmsolver++ 10"} < set(plans)
     assert plans["ase demo ddim 20"].plan.runs == "8 ase/3, 8 ase/4, 4 ase/5"
     controls = [name for name, one in plans.items() if one.control_of == "ase demo ddim 20"]
-    assert controls == ["control fewer steps ddim 16", "control middle ddim 26"]
+    assert controls == ["control fewer steps ddim 16", "control duodiff ddim 20 k=6", "control middle ddim 26"]
+    assert plans["control duodiff ddim 20 k=6"].plan.runs == "6 shallow, 14 deep"
     for name in controls:
         cost, own = (with_ase.static_gmacs(plans[each].plan) for each in (name, "ase demo ddim 20"))
         assert cost == pytest.approx(own, rel=0.5 / len(plans[name].plan.grid) + 1e-9)
     assert all(SamplingPlan.from_dict(one.plan.to_dict()) == one.plan for one in plans.values())
+    untimed = {one.role for one in plans.values() if not one.timed}
+    assert untimed == {"control"}
+
+
+def test_early_exits_stand_beside_an_exit_schedule_with_each_of_its_solvers(with_ase):
+    settings = SETTINGS.model_copy(update={"exit_thresholds": (0.05, 0.1)})
+    plans = evaluated_plans([], settings, with_ase, BACKBONES, NOISE, ase=ASE)
+    assert [one.plan.name for one in plans if one.role == "adadiff"] == [
+        f"adadiff {solver} u<={u}" for solver in ("ddim 20", "ddpm 20", "dpmsolver++ 10") for u in ("0.05", "0.1")
+    ]
+
+
+def test_the_whole_of_another_backbone_is_a_control_that_is_timed(with_ase):
+    tuned = ASE.model_copy(update={"backbone": "middle"})
+    plans = {one.plan.name: one for one in evaluated_plans([], SETTINGS, with_ase, BACKBONES, NOISE, ase=tuned)}
+    whole = plans["control middle ddim 20"]
+    assert (whole.role, whole.whole, whole.timed) == ("control", True, True)
+
+
+def test_two_plans_of_one_name_are_refused(with_ase):
+    common = {"solver": "ddim", "steps": 10, "history": "carried", "serves": ["ase/3", "ase/5"]}
+    choices = [{**common, "edges": [edge]} for edge in (500.0, 300.0)]
+    with pytest.raises(InputError, match=r"ase searched ddim 10 would be two plans, 5 ase/3, 5 ase/5 and 7 ase/3, 3"):
+        evaluated_plans(choices, SETTINGS, with_ase, BACKBONES, NOISE, ase=ASE)
 
 
 def test_the_searched_exit_schedule_says_that_it_was_not_trained_for(with_ase, make_exits, make_stored):

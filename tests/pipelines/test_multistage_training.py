@@ -6,7 +6,7 @@ import torch
 
 from duodiff_pipeline.analysis.clustering import log_snr_cluster_edges, uniform_timestep_edges
 from duodiff_pipeline.analysis.denoiser_similarity import DenoiserDifferences
-from duodiff_pipeline.config import HardwareSettings, Multistage, Noise, Training
+from duodiff_pipeline.config import HardwareSettings, Multistage, Noise, TimestepClustering, Training
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.pipelines.multistage import training as multistage
@@ -21,6 +21,18 @@ NETWORKS = {
     "separate": {**STAGES, "edges": (631.0, 442.0), "shared_encoder": False},
 }
 NOISE = Noise(kind="linear", timesteps=1000)
+CLUSTERING = TimestepClustering(
+    seed=0,
+    draws=100,
+    nodes=21,
+    node_draws=4,
+    data_range="centred",
+    images=None,
+    etas=(0.1,),
+    alphas=(0.8,),
+    gradient_nodes=5,
+    gradient_images=2,
+)
 TRAINING = Training(
     batch_images=4,
     learning_rate=1e-3,

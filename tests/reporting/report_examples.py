@@ -159,9 +159,10 @@ def evaluation(
         )
         sampling[name]["seconds_blocks"] = [seconds * factor for factor in (1, 1.2, 0.9, 1, 1.1)]  # of all alike
         for images, timed in by_batch.items():
-            an_image = seconds + 0.002 * len(assignment) / images
+            an_image = seconds + 0.0004 * len(assignment) / images
             if role != "control":
                 timed[name] = {"seconds_per_image": an_image, "low": 0.9 * an_image, "high": 1.2 * an_image}
+                timed[name]["rounds"] = [an_image * factor for factor in (1, 1.2, 0.9, 1, 1.1)]  # of all alike
                 timed[name]["gmacs"] = gmacs * (1.1 if threshold else 1)  # of those images
     timings = {
         "sampling": sampling,

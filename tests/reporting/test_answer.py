@@ -34,7 +34,9 @@ def test_every_table_is_whole(page):
 
 
 def test_claims_count_what_the_switches_came_to(page):
-    assert row(page, "Exits change at one switch (phase transition)")[1].startswith("Found at ")
+    said = row(page, "Exits are bimodal, and change at one switch (phase transition)")[1]
+    assert said.startswith("A change point at ")
+    assert re.search(r"full depth and the plateau hold \d+%.* of the evaluations, and \d+%.* change exactly once", said)
     # free up to k = 4, where the FID begins to rise by 1
     assert row(page, "A shallow start costs no quality, ddim 10")[1].startswith(
         "No switch up to k = 4 is credibly worse"

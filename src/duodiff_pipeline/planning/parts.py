@@ -16,7 +16,7 @@ from ..networks.cost import count_macs
 from ..networks.files import StoredNetwork
 from ..networks.plans import NetworkBank
 from ..pipelines.evaluation.comparison import EvaluatedPlan, evaluated_plans
-from ..pipelines.evaluation.nodes import TIMED_RUNS, UNTIMED, evaluation_bank
+from ..pipelines.evaluation.nodes import TIMED_RUNS, evaluation_bank
 from ..pipelines.exit_statistics.nodes import exit_plans
 from ..pipelines.multistage.nodes import stage_plans
 from ..pipelines.switch_curves.nodes import curve_bank, curve_names, curve_plans
@@ -283,7 +283,7 @@ class _Sampled:
         profiled = Counting()
         profile_in_turns({"": profiled}, TIMED_RUNS)
         bank, tally = self.evaluation_bank, Tally()
-        timed = [one for one in evaluated if one.role not in UNTIMED]
+        timed = [one for one in evaluated if one.timed]
         alone = [next(one.plan for one in timed if one.role == role) for role in ("deep", "shallow")]
         for images in self.p.evaluation.timed_batches:
             for plans, run in (([one.plan for one in timed], runs), (alone, profiled)):

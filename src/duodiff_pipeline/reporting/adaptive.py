@@ -78,7 +78,7 @@ class ExitSpeed:
 
 
 def exit_speeds(findings: Findings, full_depth: int) -> list[ExitSpeed]:
-    """One for every AdaDiff; full_depth: L. Its solver and steps are those of the baseline."""
+    """One for every AdaDiff with the baseline's solver and steps; full_depth: L."""
     return [
         ExitSpeed(
             plan.name,
@@ -88,17 +88,23 @@ def exit_speeds(findings: Findings, full_depth: int) -> list[ExitSpeed]:
             f"{plan.speed_up:.2f} ({plan.speed_up_low:.2f} to {plan.speed_up_high:.2f})",
         )
         for plan in findings.adaptive
+        if plan.solver == findings.baseline.solver
     ]
 
 
 def exits(summary: pd.DataFrame) -> str:
     """Whether exits are bimodal, with one switch an image; summary as `exit_summary` gives it."""
-    two_depths = _span(summary["share_full"] + summary["share_plateau"])
+    two_depths, one_change = exit_shares(summary)
     return (
         "Were exits bimodal, with one switch an image, full depth and the plateau would hold all evaluations and every "
-        f"image would change exactly once. Over the thresholds they hold {two_depths}, and "
-        f"{_span(summary['share_one_change'])} of images change exactly once."
+        f"image would change exactly once. Over the thresholds they hold {two_depths}, and {one_change} of images "
+        "change exactly once."
     )
+
+
+def exit_shares(summary: pd.DataFrame) -> tuple[str, str]:
+    """Of the evaluations at full depth or on the plateau, and of the images that change once, over the thresholds."""
+    return _span(summary["share_full"] + summary["share_plateau"]), _span(summary["share_one_change"])
 
 
 def _span(shares: pd.Series) -> str:

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..analysis.exit_statistics import exit_summary
+from ..metrics.intervals import Interval
 from ..networks.early_exit import EarlyExits
 from ..networks.files import StoredNetwork
 from ..networks.transformer import TransformerBackbone
-from .adaptive import AgainstAdaptive, against_adaptive, exit_speeds, exits
+from .adaptive import AgainstAdaptive, against_adaptive, exit_shares, exit_speeds, exits
 from .agreement import agreement, loss_gap_excess
 from .curves import SwitchCurve, controls, rival_name
-from .exit_schedules import CLAIM, Saving, claim, saving_rows, savings
+from .exit_schedules import CLAIM, Saving, claim, saving_rows
 from .figures_curves import curves_figure, loss_gap_figure, samples_figure
 from .findings import Comparison, Findings, Standing, standing
 from .measured import MeasuredPlan
-from .page import full_depth, run_command
+from .page import full_depth, run_command, saved_by_exits
 from .prices import price_rows
 from .report_data import ReportData
 from .seconds import timed_batches, why_seconds_differ
@@ -44,6 +45,7 @@ def render_answer(findings: Findings, data: ReportData) -> str:
     taken = [name for name, seconds in data.training_seconds.items() if seconds is None]
     record = findings.baseline.record
     roles = list(dict.fromkeys(role for curve in data.curves for role in curve.roles))
+    saved = saved_by_exits(findings, data)
     return render(
         "answer.md.j2",
         headline=headline(findings),
@@ -56,7 +58,7 @@ def render_answer(findings: Findings, data: ReportData) -> str:
         reference=reference_said(record),
         floor_images=floor_images(findings),
         why_seconds_differ=why_seconds_differ(timed_batches(findings, data.timings["by_batch"]), findings),
-        claims=_claims(findings, data),
+        claims=_claims(findings, data, saved),
         networks=[_network_row(name, network, data) for name, network in data.networks.items()],
         training_commands=training_commands(data, data.networks, taken),
         baseline=findings.baseline.name,
@@ -75,29 +77,37 @@ def render_answer(findings: Findings, data: ReportData) -> str:
         tolerance=percent(data.parameters.loss_gap.tolerance),
         correlations=[(c.name, c.rank_correlation(loss_gap_excess(data, c))) for c in data.curves],
         against_adaptive=[_adaptive_row(one) for one in against_adaptive(findings, data.curves)],
-        savings=saving_rows(_savings(findings, data), _difference),
-        exit_controls=[
-            (plan.name, control.what, percent(control.comparison.cost_ratio), _difference(control.comparison))
-            for plan in findings.exit_schedules
-            for control in findings.controls[plan.name]
-        ],
+        savings=saving_rows(saved, _difference),
+        exit_controls=[row for saving in saved for row in _exit_control_rows(saving, findings)],
         exit_speeds=exit_speeds(findings, full_depth(data.parameters)),
         speeds=[_speed_row(plan, findings.baseline) for plan in findings.plans[1:]],
         prices=price_rows(findings, data.parameters.ase, data.training_seconds),
     )
 
 
-def _savings(findings: Findings, data: ReportData) -> list[Saving]:
-    """Of exit schedules, where there are any."""
-    ase = data.parameters.ase
-    return savings(findings, ase.backbone) if ase else []
+def _exit_control_rows(saving: Saving, findings: Findings) -> list[tuple[str, str, str, str]]:
+    """Name, rival, the rival's cost as a share of the exit schedule's, and FID of the rival minus its own."""
+    name = saving.plan.name
+    rows = [
+        (name, control.what, percent(control.comparison.cost_ratio), _difference(control.comparison))
+        for control in findings.controls[name]
+    ]
+    if saving.at_adaptive is not None:
+        at_cost = (percent(1), _marked_difference(saving.at_adaptive))
+        rows.append((name, "AdaDiff between thresholds, at its cost", *at_cost))
+    return rows
 
 
-def _claims(findings: Findings, data: ReportData) -> list[tuple[str, str]]:
+def _claims(findings: Findings, data: ReportData, saved: Sequence[Saving]) -> list[tuple[str, str]]:
     """Each claim of the papers with what was found."""
     found = [s for s in data.suggested if s.edge is not None]
     transition = f"at {listed(s.label for s in found)}" if found else "at no threshold"
-    claims = [("Exits change at one switch (phase transition)", f"Found {transition} of {len(data.suggested)} tried.")]
+    two_depths, one_change = exit_shares(exit_summary(data.exit_table, full_depth(data.parameters)))
+    said = (
+        f"A change point {transition} of {len(data.suggested)} thresholds tried; full depth and the plateau hold "
+        f"{two_depths} of the evaluations, and {one_change} of images change exactly once."
+    )
+    claims = [("Exits are bimodal, and change at one switch (phase transition)", said)]
     for curve in data.curves:
         low, high = curve.free
         free = f"No switch up to k = {low} is credibly worse" if low else "The first switch is credibly worse already"
@@ -106,7 +116,7 @@ def _claims(findings: Findings, data: ReportData) -> list[tuple[str, str]]:
         for role in curve.roles:
             if said := _tally(curve, role):
                 claims.append((f"DuoDiff against {rival_name(role)}, {curve.name}", said))
-    return [*claims, *((CLAIM, claim(found)) for found in [_savings(findings, data)] if found)]
+    return [*claims, *([(CLAIM, claim(saved))] if saved else [])]
 
 
 def _tally(curve: SwitchCurve, role: str) -> str:
@@ -203,7 +213,11 @@ def _adaptive_row(found: AgainstAdaptive) -> list[str]:
 
 
 def _difference(comparison: Comparison) -> str:
-    return _marked(change_text(comparison.difference), comparison.standing)
+    return _marked_difference(comparison.difference)
+
+
+def _marked_difference(difference: Interval) -> str:
+    return _marked(change_text(difference), standing(difference))
 
 
 def _marked(text: str, which: Standing) -> str:

@@ -16,7 +16,8 @@ FAR_FROM_FLOOR = 5
 def caveats(findings: Findings, held_out_accuracy: float | None) -> list[str]:
     """What must be known before trusting the numbers; empty where nothing is wrong."""
     records = [record for plan in findings.plans for record in plan.records.values()]
-    found = [sentence(warning) + "." for record in records for warning in record.warnings]
+    warned = dict.fromkeys(warning for record in records for warning in record.warnings)
+    found = [sentence(warning) + "." for warning in warned]
     if not findings.floor_compares:
         n = findings.baseline.record.n_generated
         found.append(f"The floor was measured with {findings.floor.n_images} images, the FIDs with {n}: no comparison.")

@@ -161,14 +161,16 @@ def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Con
         nearest = min((p for p in alone if p.serves[0] == network), key=lambda p: abs(p.gmacs - duodiff.gmacs))
         found.append((f"{network} with {counted(nearest.nfe, 'evaluation')}", nearest))
     if duodiff.role in BY_PARTS:
-        other = [p for p in plans if p.role == "duodiff" and _family(p) == _family(duodiff)]
+        other = [p for p in plans if p.solver == duodiff.solver and len(p.serves) > 1 and p.role not in BY_PARTS]
+        other = [p for p in other if p.serves[0] != plans[0].serves[0]]  # which is the order reversed
         found += [(f"DuoDiff, {p.runs}", p) for p in sorted(other, key=lambda p: abs(p.gmacs - duodiff.gmacs))[:1]]
+    early = {duodiff.solver.alone, *(() if duodiff.role in BY_PARTS else (plans[0].solver,))}
     for plan in plans:
         if plan is duodiff:
             continue
         if plan.solver == duodiff.solver and plan.serves == duodiff.serves[::-1] and plan.switches == reversed_switches:
             found.append((f"the order reversed, {last} first", plan))
-        if plan.exit_threshold is not None:
+        if plan.exit_threshold is not None and plan.solver in early:
             found.append((f"AdaDiff at u \N{LESS-THAN OR EQUAL TO} {plan.exit_threshold:g}", plan))
     return tuple(Control(what, compare(plan, duodiff)) for what, plan in found)
 

@@ -20,7 +20,7 @@ from ..images.pixels import grid_hwc
 from ..metrics.records import LABEL_ACCURACY
 from .adaptive import exit_speeds, exits
 from .caveats import caveats, decoding
-from .exit_schedules import CLAIM, claim, saving_rows, savings
+from .exit_schedules import CLAIM, Saving, claim, saving_rows, savings
 from .figures_noise import edges_figure, exit_errors_figure, exit_statistics_figure
 from .figures_results import ase_figure, batches_figure, cost_figure, seconds_figure, switch_figure, training_figure
 from .figures_switches import where_figure
@@ -69,9 +69,15 @@ def _ase_figures(findings: Findings, data: ReportData) -> dict[str, str]:
     figures = {}
     if data.exit_errors is not None:
         figures["exit_errors"] = exit_errors_figure(data.exit_errors, data.parameters.noise.schedule())
-    if data.parameters.ase is not None and findings.exit_schedules:
-        figures["ase_seconds"] = ase_figure(findings, savings(findings, data.parameters.ase.backbone))
+    if findings.exit_schedules:
+        figures["ase_seconds"] = ase_figure(findings, saved_by_exits(findings, data))
     return figures
+
+
+def saved_by_exits(findings: Findings, data: ReportData) -> list[Saving]:
+    """Of exit schedules, where there are any."""
+    ase = data.parameters.ase
+    return savings(findings, ase.backbone, data.timings["by_batch"]) if ase else []
 
 
 def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]) -> str:
@@ -82,7 +88,7 @@ def render_page(findings: Findings, data: ReportData, figures: Mapping[str, str]
 def _context(findings: Findings, data: ReportData) -> dict[str, Any]:
     parameters, noise = data.parameters, data.noise
     exit_rows = exit_summary(data.exit_table, full_depth(parameters))
-    saved = savings(findings, parameters.ase.backbone) if parameters.ase else []
+    saved = saved_by_exits(findings, data)
     batches = timed_batches(findings, data.timings["by_batch"])
     return {
         "headline": headline(findings),

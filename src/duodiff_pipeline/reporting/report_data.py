@@ -77,7 +77,7 @@ class ReportData:
 
     def require_curves_of(self, record: MetricRecord) -> None:
         """record: of the baseline. Raises InputError where the curves were measured with other networks than those
-        here, or another guidance, reference or number of images than the record.
+        here, or in other seed blocks, with another guidance, reference or number of images than the record.
         """
         parameters = self.parameters
         ends = {"shallow": parameters.everywhere[0], "deep": parameters.everywhere[-1]}
@@ -91,4 +91,9 @@ class ReportData:
             raise InputError(
                 "switch_curves was measured with other networks or guidance, another reference or another number of "
                 "images than the records: run the pipeline switch_curves again"
+            )
+        if (seeds := set(self.curve_table["seed"])) != set(record.seeds):
+            raise InputError(
+                f"switch_curves was measured in the seed blocks {sorted(seeds)}, the records in "
+                f"{sorted(record.seeds)}: run the pipeline switch_curves again"
             )

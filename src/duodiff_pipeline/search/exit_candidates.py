@@ -10,22 +10,29 @@ from ..diffusion.noise import NoiseSchedule
 from ..networks.exit_schedule import BINS, ExitSchedule
 from .study import on_front
 
-_SLOPES = (0.25, 0.5, 1.0, 2.0, 4.0)  # blocks fewer a bin
+_FALLS = (1, 2, 3, 5, 10, 20)  # bins in which all blocks would fall to the least, at a slope
 
 
-def exit_candidates(errors: pd.DataFrame, noise: NoiseSchedule, count: int) -> pd.DataFrame:
+def exit_candidates(
+    errors: pd.DataFrame, noise: NoiseSchedule, count: int, trained: ExitSchedule | None = None
+) -> pd.DataFrame:
     """Every exit schedule by least depth, knee and slope once, cheapest first, and which of them the search takes.
 
     errors: of `exit_errors`. Columns: least, knee (bins from data that run all blocks), slope (blocks fewer a bin from
-    there), depths (as in `ExitSchedule`), mean_depth, excess_before, excess_after, taken: up to `count` of those that
-    no other beats in cost and in excess after the fine-tuning, evenly spread.
+    there; all three missing of one that none of them makes), depths (as in `ExitSchedule`), mean_depth, excess_before,
+    excess_after, taken: the one that the network was trained for, and up to `count` of those that no other beats in
+    cost and in excess after the fine-tuning, evenly spread.
     """
     exit_depths = sorted(errors["depth"].unique().tolist())
+    full = exit_depths[-1]
     by_depths: dict[tuple[int, ...], dict[str, float]] = {}
-    for least, knee, slope in product(exit_depths, range(BINS + 1), _SLOPES):
-        schedule = ExitSchedule.from_knee(least, knee, slope, exit_depths[-1], BINS, noise)
+    for least, knee, bins in product(exit_depths, range(BINS + 1), _FALLS):
+        slope = (full - least) / bins
+        schedule = ExitSchedule.from_knee(least, knee, slope, full, BINS, noise)
         found = {"least": least, "knee": knee, "slope": slope}
         by_depths.setdefault(schedule.depths, found)
+    if trained is not None:
+        by_depths.setdefault(trained.depths, {})
     rows = []
     for depths, made_by in by_depths.items():
         schedule = ExitSchedule(depths, noise)
@@ -34,4 +41,5 @@ def exit_candidates(errors: pd.DataFrame, noise: NoiseSchedule, count: int) -> p
     table = pd.DataFrame(rows).sort_values(["mean_depth", "excess_after"], ignore_index=True)
     front = np.flatnonzero(on_front(table[["mean_depth", "excess_after"]].to_numpy()))
     picked = np.unique(np.linspace(0, len(front) - 1, min(count, len(front))).round().astype(int))
-    return table.assign(taken=table.index.isin(front[picked]))
+    own = [trained is not None and tuple(depths) == trained.depths for depths in table["depths"]]
+    return table.assign(taken=table.index.isin(front[picked]) | own)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -12,7 +13,7 @@ from ...diffusion.solvers import History, Solver, SolverName
 from ...diffusion.stages import StageSchedule
 from ...errors import InputError
 from ...networks.backbone import network_of, part_of
-from ...networks.controls import plan_name, reversed_order, throughout
+from ...networks.controls import plan_name, reversed_order, switched, throughout
 from ...networks.exit_schedule import ExitSchedule
 from ...networks.plans import NetworkBank, SamplingPlan, single
 
@@ -22,7 +23,8 @@ ASE = "ase"
 
 @dataclass(frozen=True)
 class EvaluatedPlan:
-    """role: what it is in the comparison; control_of: the plan whose cost a control matches.
+    """role: what it is in the comparison; control_of: the plan whose cost a control matches; whole: all of a network
+    that another plan serves by its parts.
 
     `front`: it lies on the front of the search, and is measured again without controls of its own.
     """
@@ -30,6 +32,12 @@ class EvaluatedPlan:
     plan: SamplingPlan
     role: Role
     control_of: str | None = None
+    whole: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether its seconds are of interest at every batch."""
+        return self.whole or self.role not in ("control", "front")
 
 
 def evaluated_plans(
@@ -79,10 +87,11 @@ def evaluated_plans(
         plans.append(EvaluatedPlan(single(plan_name("deep", solver.alone), last, solver, noise), "deep"))
         plans.append(EvaluatedPlan(duodiff, "duodiff"))
         plans += [EvaluatedPlan(control, "control", duodiff.name) for control in controls]
-    for threshold in settings.exit_thresholds:
+    exit_solvers = [base, *(solver.solver() for solver in (ase.solvers if ase else ()))]
+    for solver, threshold in product(exit_solvers, settings.exit_thresholds):
         schedule = StageSchedule((), (bank.exits_of or last,), noise)
-        name = f"{plan_name('adadiff', base)} u<={threshold:g}"
-        plans.append(EvaluatedPlan(SamplingPlan(name, base, schedule, threshold, exit_patience), "adadiff"))
+        name = f"{plan_name('adadiff', solver)} u<={threshold:g}"
+        plans.append(EvaluatedPlan(SamplingPlan(name, solver, schedule, threshold, exit_patience), "adadiff"))
     if ase is not None:
         trained = ExitSchedule.from_dict(bank.stored(ASE).header.exit_schedule or {}).stages(ASE)
         exits: list[tuple[str, Solver, StageSchedule]] = [
@@ -92,16 +101,23 @@ def evaluated_plans(
             searched = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
             exits.append(("searched", Solver.from_dict(choice), searched))
         for label, solver, schedule in exits:
-            plans += _by_parts("ase", f"{ASE} {label}", solver, schedule, ase.backbone, last, settings, bank)
+            plans += _by_parts("ase", f"{ASE} {label}", solver, schedule, ase.backbone, (first, last), settings, bank)
     for choice in by_decoders:
         name = network_of(choice["serves"][0])
         schedule = StageSchedule(tuple(choice["edges"]), tuple(choice["serves"]), noise)
-        plans += _by_parts("multistage", name, Solver.from_dict(choice), schedule, last, last, settings, bank)
+        plans += _by_parts("multistage", name, Solver.from_dict(choice), schedule, last, (first, last), settings, bank)
     once: dict[tuple[Any, ...], EvaluatedPlan] = {}
     for evaluated in plans:
         plan = evaluated.plan
         once.setdefault((plan.solver, plan.runs, plan.exit_threshold), evaluated)
-    return list(once.values())
+    by_name: dict[str, EvaluatedPlan] = {}
+    for evaluated in once.values():
+        if (other := by_name.setdefault(evaluated.plan.name, evaluated)) is not evaluated:
+            raise InputError(
+                f"chosen_schedules: {evaluated.plan.name} would be two plans, {other.plan.runs} and "
+                f"{evaluated.plan.runs}: keep one of them"
+            )
+    return list(by_name.values())
 
 
 def _by_parts(
@@ -110,20 +126,24 @@ def _by_parts(
     solver: Solver,
     schedule: StageSchedule,
     backbone: str,
-    last: str,
+    ends: tuple[str, str],
     settings: Evaluation,
     bank: NetworkBank,
 ) -> list[EvaluatedPlan]:
-    """The backbone with the same solver and steps, what serves by its parts, and what costs as much as it."""
+    """The backbone with the same solver and steps, what serves by its parts, and what costs as much as it.
+
+    ends: the networks of DuoDiff.
+    """
+    first, last = ends
     plan = SamplingPlan("", solver, schedule.serving(solver.grid(schedule.noise)))
     plan = replace(plan, name=plan_name(called, plan.solver))
     alone = plan_name("deep" if backbone == last else f"control {backbone}", solver.alone)
     whole = single(alone, backbone, solver, schedule.noise)
-    controls = [throughout("fewer steps", backbone, plan, bank)]
+    controls = [throughout("fewer steps", backbone, plan, bank), switched(first, last, plan, bank)]
     if settings.middle is not None:
         controls.append(throughout("middle", settings.middle, plan, bank))
     return [
-        EvaluatedPlan(whole, "deep") if backbone == last else EvaluatedPlan(whole, "control", plan.name),
+        EvaluatedPlan(whole, "deep") if backbone == last else EvaluatedPlan(whole, "control", plan.name, whole=True),
         EvaluatedPlan(plan, role),
         *(EvaluatedPlan(control, "control", plan.name) for control in controls),
     ]

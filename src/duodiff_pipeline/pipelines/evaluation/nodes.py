@@ -44,7 +44,6 @@ CODE = [
 ]
 EXITS = "early_exits"
 GRID = "sample grid"
-UNTIMED = ("control", "front")
 TIMED_RUNS = 5
 
 
@@ -161,14 +160,14 @@ def time_batches(
     work_folder: Path,
     **stored: StoredNetwork,
 ) -> list[dict[str, Any]]:
-    """For every batch of `timed_batches`: its images; the seconds that every plan but those of `UNTIMED` roles takes to
-    draw it, and the multiply-accumulates an image that it executes; and the profile of the deep and of the shallow
+    """For every batch of `timed_batches`: its images; the seconds that every plan which is timed takes to draw it,
+    and the multiply-accumulates an image that it executes; and the profile of the deep and of the shallow
     network alone.
     """
     networks = _by_name(stored, "network_")
     bank = evaluation_bank(networks, early_exit, sampling)
     device, schedule, shape_chw = move_to_device(hardware, *networks.values()), noise.schedule(), examples.shape_chw
-    plans = [SamplingPlan.from_dict(described) for described in evaluated if described["role"] not in UNTIMED]
+    plans = [SamplingPlan.from_dict(described) for described in evaluated if described["timed"]]
     denoisers = {plan.name: bank.denoiser(plan) for plan in plans}
     alone = {role: next(one["name"] for one in evaluated if one["role"] == role) for role in ("deep", "shallow")}
 
@@ -205,7 +204,7 @@ def summarise_timings(
     **training: dict[str, float],
 ) -> dict[str, Any]:
     """Median seconds an image and speed-up against the baseline, block by block; the same at every timed batch, with
-    their extremes, the GMACs executed and the profiles; seconds of every training.
+    their extremes, rounds, the GMACs executed and the profiles; seconds of every training.
     """
     baseline = np.array(seconds[evaluated[0]["name"]])
     sampling = {}
@@ -228,6 +227,7 @@ def summarise_timings(
                 "low": float(s.min()),
                 "high": float(s.max()),
                 "gmacs": timed["gmacs"][name],
+                "rounds": s.tolist(),
             }
             for name, s in an_image.items()
         }
@@ -260,8 +260,9 @@ def _served_by(plan: SamplingPlan) -> list[str]:
 
 
 def _trained(served_by: list[str], networks: Mapping[str, StoredNetwork]) -> list[str]:
-    """Those that had to be trained: also what a network was fine-tuned from."""
-    sources = {networks[name].header.backbone_sha256 for name in served_by} - {None}
+    """Those that had to be trained: also what a network was fine-tuned from, and its teacher."""
+    headers = [networks[name].header for name in served_by]
+    sources = {sha256 for header in headers for sha256 in (header.backbone_sha256, header.teacher_sha256)} - {None}
     return [*served_by, *(n for n, network in networks.items() if n not in served_by and network.sha256 in sources)]
 
 
@@ -286,6 +287,7 @@ def _described(
         **plan.to_dict(),
         "role": evaluated.role,
         "control_of": evaluated.control_of,
+        "timed": evaluated.timed,
         "runs": plan.runs,
         "nfe": len(plan.grid),
         "k": plan.switch,

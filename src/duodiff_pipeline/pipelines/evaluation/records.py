@@ -72,6 +72,7 @@ def make_records(
         solver = Solver.from_dict(described)
         own = blocks[blocks["plan"] == described["name"]]
         interval = _interval(own, metric, len(train), len(held_out))
+        noted = [f"{described['name']} is {described['note']}"] if described["note"] else []
         record = MetricRecord(
             name=metric,
             value=interval.value,
@@ -79,7 +80,7 @@ def make_records(
             interval_high=interval.high,
             interval_method=interval.method,
             n_generated=n_generated,
-            **how,
+            **{**how, "warnings": [*how.get("warnings", ()), *noted]},
             denoiser=described["name"],
             edges=described["edges"],
             solver=solver.label,

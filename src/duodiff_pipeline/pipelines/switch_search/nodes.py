@@ -1,5 +1,6 @@
 """The search over who serves, switches, edges, solver and steps. Nothing is trained in a trial."""
 
+import copy
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,22 +41,27 @@ NOT_IN_KEY = {"n_trials", "storage"}  # so that a study can be extended, and fou
 def measure_exit_errors(
     backbone: StoredNetwork, ase: StoredNetwork, held_out: Examples, settings: LossGap, hardware: HardwareSettings
 ) -> pd.DataFrame:
-    """What a backbone and its fine-tuned copy err on held-out images at every exit depth; see `exit_errors`."""
+    """What a backbone and its fine-tuned copy err on held-out images at every exit depth; see `exit_errors`.
+
+    Both drop their blocks in the order that the copy was fine-tuned for.
+    """
     device = move_to_device(hardware, backbone, ase)
     first = torch.arange(min(settings.images, len(held_out)))
     x0 = held_out.x0(first, keyed_generator(settings.seed, "examples")).to(device)
-    before, after = backbone.module, ase.module
-    assert isinstance(before, TransformerBackbone)
+    after = ase.module
     assert isinstance(after, TransformerBackbone)
+    before = copy.deepcopy(after)
+    before.load_state_dict(backbone.module.state_dict())
     labels = held_out.labels[: settings.images].to(device) if before.classes else None
     return exit_errors(before, after, x0, settings.seed, labels)
 
 
-def propose_exit_schedules(errors: pd.DataFrame, settings: Ase, noise: Noise) -> pd.DataFrame:
-    """Exit schedules with what they are predicted to err, and which of them the search takes."""
+def propose_exit_schedules(errors: pd.DataFrame, ase: StoredNetwork, settings: Ase, noise: Noise) -> pd.DataFrame:
+    """Exit schedules with what they are predicted to err, and which of them the search takes: also the trained one."""
     from ...search.exit_candidates import exit_candidates
 
-    return exit_candidates(errors, noise.schedule(), settings.candidates)
+    trained = ExitSchedule.from_dict(ase.header.exit_schedule or {})
+    return exit_candidates(errors, noise.schedule(), settings.candidates, trained)
 
 
 def search_switch(

@@ -21,7 +21,7 @@ def create_pipeline(
             [f"{ase}.network", "ase.network", "held_out_images", "params:loss_gap", "params:hardware"],
             "exit_errors",
         ),
-        Node(propose_exit_schedules, ["exit_errors", "params:ase", "params:noise"], "exit_candidates"),
+        Node(propose_exit_schedules, ["exit_errors", "ase.network", "params:ase", "params:noise"], "exit_candidates"),
     ]
     return Pipeline(
         [
