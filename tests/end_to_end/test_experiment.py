@@ -117,7 +117,10 @@ def test_exit_schedules_are_trained_searched_evaluated_and_reported(finished: Pr
 
 def test_edges_of_decoders_are_searched_by_trainings(finished: Project) -> None:
     trials = pd.read_parquet(finished.data("07_model_output") / "edge_trials.parquet")
-    assert trials["goes_on"].any()
+    first = trials[trials["checkpoint"] == 0]
+    assert len(first) > 1
+    assert first["goes_on"].sum() == max(1, len(first) // 2)
+    assert first.loc[first["goes_on"], "fid"].max() <= first.loc[~first["goes_on"], "fid"].min()
     edges = json.loads((finished.data("07_model_output") / "multistage_edges.json").read_text())
     last = trials[trials["checkpoint"] == trials["checkpoint"].max()]
     assert edges["searched"] == last.loc[last["fid"].idxmin(), "edges"].tolist()
@@ -187,6 +190,9 @@ def test_one_parent_run_with_trainings_and_best_trials_below_it(finished: Projec
     deep = next(run for run in children if run.info.run_name == "train deep")
     assert [point.step for point in client.get_metric_history(deep.info.run_id, "loss")] == [6, 12]
     assert client.list_artifacts(deep.info.run_id, "images")
+    searched = next(run for run in children if run.info.run_name == "train searched_0")
+    assert client.get_metric_history(searched.info.run_id, "loss")  # its beginning, as a candidate, was not tracked
+    assert not (finished.root / "mlflow_missing").exists()
     assert "report.html" in [artifact.path for artifact in client.list_artifacts(parent.info.run_id)]
 
 

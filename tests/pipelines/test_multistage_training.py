@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from duodiff_pipeline.analysis.clustering import log_snr_cluster_edges, uniform_timestep_edges
+from duodiff_pipeline.analysis.clustering import (
+    log_snr_cluster_edges,
+    similarity_curves,
+    similarity_edges,
+    uniform_timestep_edges,
+)
 from duodiff_pipeline.analysis.denoiser_similarity import DenoiserDifferences
 from duodiff_pipeline.config import HardwareSettings, Multistage, Noise, TimestepClustering, Training
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.pack import ImagePack
 from duodiff_pipeline.pipelines.multistage import training as multistage
+from duodiff_pipeline.pipelines.multistage.nodes import edge_candidates
+from duodiff_pipeline.reporting.figures_noise import edges_figure
 
 STAGES = {"decoder_widths": (4, 8, 12)}
 NETWORKS = {
@@ -159,3 +166,20 @@ def test_stages_that_come_up_alike_cost_otherwise(asked):
 def test_checkpoints_of_too_few_steps_are_refused(asked):
     with pytest.raises(InputError, match=r"multistage.checkpoints: given has only \d+ steps, too few"):
         asked("given", steps=2, checkpoints=(0.1, 0.2))
+
+
+def test_the_figure_of_edges_has_those_of_the_networks_and_marks_what_gave_them(differences):
+    edges = {"unified": [], "optimal": [640.0, 470.0], "given": [631.0, 442.0]}
+    found = edge_candidates(edges, differences, settings(), NOISE.schedule())
+    assert [(one["label"], one["edges"]) for one in found[:2]] == [
+        ("optimal", [640.0, 470.0]),
+        ("given", [631.0, 442.0]),
+    ]
+    similar = similarity_edges(differences, settings().eta, settings().alpha).edges
+    ends = [(one["end"], *one["edges"], one["alpha"]) for one in found if "end" in one]
+    assert ends == [(end, edge, settings().alpha) for end, edge in zip(("noise", "data"), similar, strict=True)]
+    assert {"uniform_timestep", "uniform_log_snr", "log_snr_clusters", "papers"} <= {one["method"] for one in found}
+    curves = similarity_curves(differences, settings().eta).assign(eta=settings().eta)
+    svg = edges_figure(found, curves, [], NOISE.schedule())
+    without = edges_figure([one for one in found if "end" not in one], curves, [], NOISE.schedule())
+    assert svg.count("<use") > without.count("<use") + len(ends)  # a row each, and a mark on a curve

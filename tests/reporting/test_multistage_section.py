@@ -42,10 +42,10 @@ FINAL = {"unified": (8.0, 8.2), "multistage": (6.0, 6.2), "multistage_uniform": 
 GMACS = {"unified": 1.0, "multistage": 1.2, "multistage_uniform": 1.0, "separate": 1.2}
 
 
-def blocks() -> pd.DataFrame:
+def blocks(of_networks: dict[str, tuple[float, float]] = FINAL) -> pd.DataFrame:
     jitter = np.random.default_rng(0).normal(0, 0.05, 5)
     rows = []
-    for name, finals in FINAL.items():
+    for name, finals in of_networks.items():
         for seed, fid in enumerate(finals):
             own_jitter = np.roll(jitter, len(name) + seed) / 10
             plans = [(50, 10, fid + 4), (100, 5, fid + 2), (100, 10, fid)]
@@ -60,7 +60,8 @@ def blocks() -> pd.DataFrame:
                         "final": step == 100,
                         "solver": "ddim",
                         "steps": steps,
-                        "gmacs": steps * GMACS[name],
+                        "nfe": steps,
+                        "gmacs": steps * GMACS.get(name, 1.2),
                         "resident_parameters": 1_000_000,
                         "block": block,
                         "fid": value + shared + own,
@@ -126,3 +127,64 @@ def test_the_page_says_it_all(section):
     findings = multistage_findings(section)
     assert findings["sentences"] == section.sentences
     assert len(findings["claims"]) == len(section.claims) == 3 + 6 + 2
+
+
+def searched_section(edges: list[float]):
+    """With a network more, whose edges were searched among three: of two checkpoints the loser of the first has one."""
+    networks = {**SETTINGS.networks, "searched": {**STAGES, "edges": "searched"}}
+    raw = {**SETTINGS.model_dump(), "networks": networks, "search": {"trainings": 3, "seed": 2}}
+    tried = [(edges, 500.0, True), ([800.0, 100.0], 500.0, False), ([900.0, 500.0], 250.0, False)]
+    trials = pd.DataFrame(
+        [
+            {
+                "proposed_by": "somebody",
+                "edges": own,
+                "checkpoint": 0,
+                "training_gmacs": 250.0,
+                "fid": 9.0,
+                "goes_on": on,
+            }
+            for own, _, on in tried
+        ]
+        + [
+            {
+                "proposed_by": "somebody",
+                "edges": own,
+                "checkpoint": 1,
+                "training_gmacs": cost,
+                "fid": 8.0,
+                "goes_on": on,
+            }
+            for own, cost, on in tried[:2]
+        ]
+    )
+    all_edges, finals = {**EDGES, "searched": edges}, {**FINAL, "searched": (5.0, 5.2)}
+    settings = Multistage.model_validate(raw)
+    return multistage_section(blocks(finals), all_edges, settings, NoiseSchedule(), 32, None, trials)
+
+
+def test_what_a_search_of_edges_cost_and_chose_is_said():
+    found = searched_section([650.0, 250.0])
+    said = " ".join(found.sentences)
+    assert (
+        "The edges of searched were searched by 2 more trainings, given up on the way, which cost 75% of that" in said
+    )
+    assert "with seed 0 was chosen for its FID" in said
+    assert "proposed by" in render_multistage(found)
+
+
+def test_each_two_networks_of_other_edges_meet_once_and_those_of_the_same_do_not():
+    pairs = [(c.plan, c.other) for c in searched_section([650.0, 250.0]).other_edges]
+    assert pairs == [
+        ("multistage", "multistage_uniform"),
+        ("searched", "multistage"),
+        ("searched", "multistage_uniform"),
+    ]
+    alike = [(c.plan, c.other) for c in searched_section([701.0, 401.0]).other_edges]  # on the grid of 10 steps
+    assert alike == [("multistage", "multistage_uniform"), ("searched", "multistage_uniform")]
+
+
+def test_an_evaluation_costs_a_share_of_all_evaluations_not_of_the_steps():
+    twice = blocks().assign(nfe=lambda table: 2 * table["steps"])
+    found = multistage_section(twice, EDGES, SETTINGS, NoiseSchedule(), 32, None)
+    assert "| 1 M | 500 |" in render_multistage(found)  # MMACs, of 1 GMAC a step

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..config import Multistage, StageNetwork
 from ..diffusion.noise import NoiseSchedule
+from ..diffusion.solvers import Solver
 from ..metrics.intervals import Interval, block_interval, paired_difference
 from ..metrics.reference import Floor
 from .findings import ClaimVerdict, Standing, standing
@@ -33,6 +34,7 @@ class Measured:
     seed: int
     final: bool
     steps: int
+    nfe: int
     gmacs: float
     training_gmacs: float
     resident_parameters: int
@@ -107,7 +109,22 @@ class Section:
     @property
     def sentences(self) -> list[str]:
         reached = [_reached_sentence(name, self.first, shares) for name, shares in self.reached.items()]
-        return [*(claim.sentence for claim in self.claims), *reached]
+        return [*(claim.sentence for claim in self.claims), *reached, *self._of_the_search]
+
+    @property
+    def _of_the_search(self) -> list[str]:
+        """What claims of searched edges leave out."""
+        if self.edge_trials is None:
+            return []
+        trials, most = self.edge_trials, max(m.training_gmacs for m in self.measured if m.network == self.first)
+        last = trials.groupby(trials["edges"].map(tuple))["training_gmacs"].max()
+        losing = last.drop(tuple(self.edges[self.settings.searched or ""]))
+        return [
+            f"The edges of {self.settings.searched} were searched by {counted(len(losing), 'more training')}, given up "
+            f"on the way, which cost {percent(losing.sum() / most)} of that of {self.first}: the claims above leave it "
+            f"out. Its own training with seed {self.settings.seeds[0]} was chosen for its FID on the way, on other "
+            "noise; those of other seeds were not."
+        ]
 
 
 def multistage_section(
@@ -144,8 +161,16 @@ def multistage_section(
             plan, first, at, tuple(paired_difference(a.blocks, b.blocks) for a, b in zip(own, rivals, strict=True))
         )
 
+    grid = Solver(settings.solver, most).grid(noise)
+    stages = {name: [sum(edge > n for edge in edges[name]) for n in grid] for name in others}
     pairs = [(a, b) for a in others for b in others if a != b]
-    by_edges = [(a, b) for a, b in pairs if _differ_in(settings.networks[a], settings.networks[b], "edges")]
+    chosen = [name for name in others if settings.networks[name].edges in WITH_EDGES]
+    by_edges = [
+        (a, b)
+        for a, b in pairs
+        if _differ_in(settings.networks[a], settings.networks[b], "edges") and stages[a] != stages[b]
+        if b not in chosen or (a in chosen and others.index(a) > others.index(b))  # each two of them once
+    ]
     by_encoder = [(a, b) for a, b in pairs if _differ_in(settings.networks[a], settings.networks[b], "shared_encoder")]
     return Section(
         settings=settings,
@@ -196,6 +221,7 @@ def _measured(blocks: pd.DataFrame) -> list[Measured]:
             seed=int(own["seed"].iloc[0]),
             final=bool(own["final"].iloc[0]),
             steps=int(own["steps"].iloc[0]),
+            nfe=int(own["nfe"].iloc[0]),
             gmacs=float(own["gmacs"].iloc[0]),
             training_gmacs=float(own["training_gmacs"].iloc[0]),
             resident_parameters=int(own["resident_parameters"].iloc[0]),
@@ -261,7 +287,7 @@ def _network_row(name: str, section: Section) -> dict[str, str]:
         "encoder": "one" if network.shared_encoder else "one a stage",
         "edges": f"{how.replace('_', ' ')}: {', '.join(f'{edge:.0f}' for edge in edges)}" if edges else "",
         "parameters": f"{own.resident_parameters / 1e6:.3g} M",
-        "evaluation": number(final[-1].gmacs / final[-1].steps * 1e3),
+        "evaluation": number(final[-1].gmacs / final[-1].nfe * 1e3),
         "training": number(final[-1].training_gmacs),
     }
 

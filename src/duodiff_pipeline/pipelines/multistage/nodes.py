@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from ...analysis.clustering import similarity_curves, similarity_edges
+from ...analysis.denoiser_similarity import DenoiserDifferences
 from ...config import Evaluation, HardwareSettings, Multistage, Noise, Sampling
 from ...diffusion.noise import NoiseSchedule
 from ...diffusion.solvers import Solver
@@ -20,6 +22,7 @@ from ...networks.plans import NetworkBank, SamplingPlan
 from ...workdir import WorkDir
 from ..measuring import make_meter, move_to_device
 from ..progress import Progress
+from ..timestep_clustering.nodes import candidates_beforehand
 
 CODE = ["diffusion", "metrics", "networks", "pipelines/multistage/nodes.py"]
 
@@ -68,6 +71,7 @@ def measure_stages(
 def report_stages(
     blocks: pd.DataFrame,
     edges: dict[str, list[float]],
+    differences: DenoiserDifferences,
     settings: Multistage,
     floor: dict[str, Any],
     held_out: Examples,
@@ -80,15 +84,38 @@ def report_stages(
     edge_trials: of `search_edges`, where edges were searched.
     """
     from ...reporting.figures_multistage import training_cost_figure
+    from ...reporting.figures_noise import edges_figure
     from ...reporting.multistage import multistage_findings, multistage_section, render_multistage
 
     n_images = evaluation.images or len(held_out)
     measured = Floor(tuple(floor["fid"]["values"]), floor["fid"]["n_images"])
     same_n = measured if measured.n_images == n_images else None
     section = multistage_section(blocks, edges, settings, noise.schedule(), n_images, same_n, edge_trials)
-    figures = {"training_cost": training_cost_figure(section)}
+    schedule = noise.schedule()
+    curves = similarity_curves(differences, settings.eta).assign(eta=settings.eta)
+    figures = {
+        "training_cost": training_cost_figure(section),
+        "edges": edges_figure(edge_candidates(edges, differences, settings, schedule), curves, [], schedule),
+    }
     page, findings = (render_multistage(section), figures), multistage_findings(section)
     return page, findings, "\n".join(section.sentences)
+
+
+def edge_candidates(
+    edges: Mapping[str, Sequence[float]],
+    differences: DenoiserDifferences,
+    settings: Multistage,
+    schedule: NoiseSchedule,
+) -> list[dict[str, Any]]:
+    """For a figure: the edges of the networks, and those by methods that need no training beside them."""
+    own = [{"label": name, "method": "network", "edges": list(found)} for name, found in edges.items() if found]
+    stages = {len(found) + 1 for found in edges.values() if found}
+    similar = similarity_edges(differences, settings.eta, settings.alpha).edges
+    ends = [
+        {"label": f"optimal denoisers, like {end}", "method": "optimal_denoiser", "edges": [edge], "end": end}
+        for end, edge in zip(("noise", "data"), similar, strict=False)
+    ]
+    return [*own, *({**end, "alpha": settings.alpha} for end in ends), *candidates_beforehand(schedule, sorted(stages))]
 
 
 def stage_plans(

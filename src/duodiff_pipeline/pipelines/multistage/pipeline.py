@@ -67,6 +67,7 @@ def create_pipeline(names: Sequence[str], seeds: Sequence[int], checkpoints: int
                 {
                     "blocks": "multistage_blocks",
                     "edges": "multistage_edges",
+                    "differences": "denoiser_differences",
                     "floor": "floor",
                     **settings,
                     **evaluation,
