@@ -247,15 +247,18 @@ def test_patience_counts_for_every_image_by_itself(bed):
 
 
 @pytest.mark.parametrize("name", get_args(SolverName))
+@pytest.mark.parametrize("kind", ["make_exits", "make_shared_exits"])
 def test_every_solver_takes_exits_and_without_any_the_images_are_those_of_the_network(
-    name, make_uvit, make_exits, noise
+    name, kind, make_uvit, noise, request
 ):
-    network = make_uvit(depth=5)
-    adaptive, solver = AdaptiveDenoiser(network, make_exits(network), 0.0), Solver(name, 4)
-    never, bare = (sample(denoiser, solver, noise, (1, 8, 8), range(4), 0, 4) for denoiser in (adaptive, network))
+    network, solver = make_uvit(depth=5), Solver(name, 4)
+    exits = request.getfixturevalue(kind)(network)
+    whole = getattr(exits, "tuned", network)  # exits that share an output layer have a network of their own
+    adaptive = AdaptiveDenoiser(network, exits, 0.0)
+    never, bare = (sample(denoiser, solver, noise, (1, 8, 8), range(4), 0, 4) for denoiser in (adaptive, whole))
     torch.testing.assert_close(never.images, bare.images, rtol=1e-3, atol=1e-3)
     adaptive.threshold = 0.5
-    exits = sample(adaptive, solver, noise, (1, 8, 8), range(4), 0, 4)
-    assert exits.trace.timesteps.tolist() == list(solver.grid(noise))
-    assert len(set(exits.trace.exit_depth.ravel().tolist())) > 1
-    assert (exits.images - bare.images).abs().max() > 1e-3
+    left = sample(adaptive, solver, noise, (1, 8, 8), range(4), 0, 4)
+    assert left.trace.timesteps.tolist() == list(solver.grid(noise))
+    assert len(set(left.trace.exit_depth.ravel().tolist())) > 1
+    assert (left.images - bare.images).abs().max() > 1e-3

@@ -214,6 +214,24 @@ def test_three_networks_equal_three_networks_in_a_plain_loop(solver, counts, mak
     torch.testing.assert_close(samples.images, expected, rtol=tolerance(solver), atol=tolerance(solver))
 
 
+@pytest.mark.parametrize("solver", [Solver("ddim", STEPS), Solver("heun", STEPS)], ids=lambda solver: solver.label)
+def test_four_networks_of_unlike_patches_and_widths_serve_in_turn(solver, make_uvit, noise, monkeypatch):
+    shapes = {"a": (8, 16, 1), "b": (4, 32, 3), "c": (2, 16, 5), "d": (4, 48, 7)}
+    networks = {
+        name: make_uvit(seed, patch=patch, width=width, depth=depth)
+        for seed, (name, (patch, width, depth)) in enumerate(shapes.items())
+    }
+    counted = {name: Counting(network) for name, network in networks.items()}
+    schedule = StageSchedule.from_counts((1, 2, 3, 2), solver.visited(noise), "abcd", noise)
+    samples = sample(StagedDenoiser(schedule, counted), solver, noise, SHAPE, IMAGES, SEED, 8)
+    served = [networks[name] for name in schedule.assignment(solver.grid(noise))]
+    assert [counted[name].network for name in "abcd" for _ in range(counted[name].calls)] == served
+    expected = plain_loop(solver, served, noise, monkeypatch)
+    torch.testing.assert_close(samples.images, expected, rtol=tolerance(solver), atol=tolerance(solver))
+    macs = sum(network.macs for network in served) / 1e9
+    assert samples.trace.gmacs_per_image == pytest.approx(macs)
+
+
 def test_edges_on_timesteps_and_a_stage_between_evaluations(make_uvit, noise):
     solver = Solver("ddim", 10)
     for edges, calls in {(799.0, 399.0): (3, 4, 3), (799.0, 798.0): (3, 0, 7), (850.0, 820.0): (2, 0, 8)}.items():

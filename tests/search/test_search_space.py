@@ -214,6 +214,18 @@ def test_its_switch_stays_within_what_it_learnt(share, k):
     assert all(n >= 600 for n, who in zip(plan.grid, plan.schedule.assignment(plan.grid), strict=True) if who == "d")
 
 
+def test_four_networks_share_the_timesteps_and_each_stays_within_what_it_learnt():
+    own = space(backbones=("d", "a", "b", "c"), lowest={"d": 600.0}, stages=(1, 2, 3, 4))
+    assert "d, a, b, c" in {", ".join(order) for order in own.orders}
+    stages = "edges of 4 stages after d by"
+    shares = {f"share of stage {i}": share for i, share in ((1, 0.5), (2, 0.5), (3, 0.5))}
+    plan = own.suggest(fixed({"serves": "d, a, b, c", stages: "switch", **shares})).plan
+    assert plan.schedule.serves == ("d", "a", "b", "c")
+    served = plan.schedule.assignment(plan.grid)
+    assert set(served) == {"d", "a", "b", "c"}
+    assert all(n >= 600 for n, who in zip(plan.grid, served, strict=True) if who == "d")
+
+
 def test_clusterings_that_would_lead_it_beyond_are_not_offered():
     trial = fixed(
         {
