@@ -85,7 +85,9 @@ class Lineage:
             raise InputError(f"{name} was trained for no exit schedule: train it again")
         for parameter, (found, now) in self._found_and_set(of, header).items():
             if found != now:
-                raise InputError(f"{name} was trained with {parameter} {found}, but it is {now} now: train it again")
+                raise InputError(
+                    f"{name} was trained with {parameter} {found}, but it is {now} now: {self._way_out(of)}"
+                )
 
     def _kind(self, of: str) -> str:
         """The one that is set, as in `NetworkHeader`."""
@@ -102,8 +104,14 @@ class Lineage:
         if header.timestep_range[0] != lowest:
             raise InputError(
                 f"{name} learnt the timesteps from {header.timestep_range[0]:g} on, but its stage says from {lowest} "
-                "on now: train it again"
+                f"on now: {self._way_out(of)}"
             )
+
+    def _way_out(self, of: str) -> str:
+        """Of a network that does not fit the parameters."""
+        backbone = self._parameters.backbones.get(of)
+        taken = backbone.taken_from if backbone else None
+        return f"say so in the parameters, or take another file than {taken}" if taken else "train it again"
 
     def _backbone(self, of: str) -> str:
         """The one that a network is, or was made for."""

@@ -67,7 +67,7 @@ def test_candidates_are_monotone_distinct_and_on_the_front_of_error_and_cost(err
 
 @pytest.mark.parametrize("depths", [(5, 4, 4), (5, 5, 5, 5, 5, 3, 3, 3, 3, 3)])
 def test_the_schedule_that_was_trained_is_a_candidate_that_is_taken(errors, noise, depths):
-    table = exit_candidates(errors, noise, 0, ExitSchedule(depths, noise))
+    table = exit_candidates(errors, noise, 1, ExitSchedule(depths, noise))
     (taken,) = table[table["taken"]].to_dict("records")
     assert tuple(taken["depths"]) == depths
     assert len(table) == len(exit_candidates(errors, noise, 0)) + (len(depths) == 3)

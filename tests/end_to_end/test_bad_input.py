@@ -456,6 +456,17 @@ MISTAKES = {
         "backbones.deep.file: data/06_models/test/deep.safetensors was trained on other images than the run prepares",
         bad.header_changed("deep", data_sha256="0" * 64),
     ),
+    "network file of a narrower range": after(
+        "--pipelines early_exit --params backbones.deep.file=data/06_models/test/deep.safetensors",
+        "deep.network learnt the timesteps from 50 on, but its stage says from 0 on now: say so in the parameters, or "
+        "take another file than data/06_models/test/deep.safetensors",
+        bad.header_changed("deep", timestep_range=(50, 100)),
+    ),
+    "network file of other noise": after(
+        "--pipelines early_exit --params noise.kind=linear,backbones.deep.file=data/06_models/test/deep.safetensors",
+        "deep.network was trained with noise.kind cosine, but it is linear now: say so in the parameters, or take "
+        "another file than data/06_models/test/deep.safetensors",
+    ),
     "noise changed after the training": after(
         "--pipelines early_exit --params noise.kind=linear",
         "deep.network was trained with noise.kind cosine, but it is linear now: train it again",

@@ -72,7 +72,7 @@ def test_its_file_names_its_schedule_and_what_it_was_fine_tuned_from(deep, pack,
     errors = measure_exit_errors(deep, stored, pack, LOSS_GAP, HARDWARE)
     assert sorted(errors["depth"].unique()) == list(deep.module.exit_depths)
     proposed = propose_exit_schedules(errors, stored, settings(candidates=3), Noise(kind="cosine", timesteps=1000))
-    assert 1 <= proposed["taken"].sum() <= 4
+    assert 1 <= proposed["taken"].sum() <= 3
     assert list(depths) in [list(own) for own in proposed.loc[proposed["taken"], "depths"]]
 
 

@@ -20,7 +20,7 @@ def exit_candidates(
 
     errors: of `exit_errors`. Columns: least, knee (bins from data that run all blocks), slope (blocks fewer a bin from
     there; all three missing of one that none of them makes), depths (as in `ExitSchedule`), mean_depth, excess_before,
-    excess_after, taken: the one that the network was trained for, and up to `count` of those that no other beats in
+    excess_after, taken: up to `count`, the one that the network was trained for, and of those that no other beats in
     cost and in excess after the fine-tuning, evenly spread.
     """
     exit_depths = sorted(errors["depth"].unique().tolist())
@@ -39,7 +39,8 @@ def exit_candidates(
         excess = {f"excess_{network}": excess_error(errors, schedule, network) for network in ("before", "after")}
         rows.append({**made_by, "depths": list(depths), "mean_depth": schedule.mean_depth, **excess})
     table = pd.DataFrame(rows).sort_values(["mean_depth", "excess_after"], ignore_index=True)
+    own = [row for row, depths in enumerate(table["depths"]) if trained and tuple(depths) == trained.depths][:count]
     front = np.flatnonzero(on_front(table[["mean_depth", "excess_after"]].to_numpy()))
-    picked = np.unique(np.linspace(0, len(front) - 1, min(count, len(front))).round().astype(int))
-    own = [trained is not None and tuple(depths) == trained.depths for depths in table["depths"]]
-    return table.assign(taken=table.index.isin(front[picked]) | own)
+    front = front[~np.isin(front, own)]
+    picked = np.unique(np.linspace(0, len(front) - 1, min(count - len(own), len(front))).round().astype(int))
+    return table.assign(taken=table.index.isin([*own, *front[picked]]))
