@@ -18,7 +18,7 @@ from duodiff_pipeline.diffusion.stages import StageSchedule
 from duodiff_pipeline.networks.staged import StagedDenoiser
 from duodiff_pipeline.networks.uvit import UViT, UViTConfig
 
-BATCH, STEPS, ROUNDS = 64, 4, 3
+BATCH, STEPS, ROUNDS = 64, 2, 5
 NOISE = NoiseSchedule("linear")
 
 
