@@ -412,6 +412,10 @@ def staged(**changes: Any) -> dict[str, Any]:
         ({"depth": 3}, "multistage.depth: unknown parameter; here stand alpha, attention_sides, blocks, checkpoints"),
         (staged(edges=None), "multistage.networks.staged: edges are needed where there are several decoders"),
         (staged(edges=[300.0, 600.0]), "multistage.networks.staged: edges [300.0, 600.0] must descend"),
+        (
+            staged(decoder_widths=[18, 8, 4]),
+            "multistage.networks.staged.decoder_widths.0: Input should be a multiple of 4",
+        ),
         (staged(edges=[600.0]), "multistage.networks.staged: 3 decoders need 2 edges, not 1"),
         (staged(edges=[1200.0, 300.0]), "multistage.networks.staged.edges [1200.0, 300.0] must lie within 0..1000"),
         (staged(decoder_widths=[4, 8], edges="optimal_denoiser"), "multistage.networks.staged: edges by optimal_den"),

@@ -17,7 +17,7 @@ EdgesBy = Literal["optimal_denoiser", "uniform", "snr", "searched"]
 class StageNetwork(Settings):
     """One U-Net of the comparison."""
 
-    decoder_widths: tuple[Annotated[int, Field(ge=4)], ...] = Field(
+    decoder_widths: tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...] = Field(
         min_length=1, description="channels of each stage's decoder, noise to data; one alone: the unified network"
     )
     shared_encoder: bool = Field(default=True, description="one for all decoders; false: separate networks")
@@ -54,7 +54,7 @@ class EdgeSearch(Settings):
 class Multistage(Settings):
     """U-Nets with a decoder a stage against others at equal cost of training (arXiv 2312.09181)."""
 
-    encoder_width: int = Field(ge=4, description="channels of the encoder")
+    encoder_width: int = Field(ge=4, multiple_of=4, description="channels of the encoder")
     multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         min_length=1, description="of the widths, one a level; each level halves the image"
     )
