@@ -60,6 +60,7 @@ PLANS: dict[str, tuple[str, str, str, float]] = {
 # and, where a test asks for them, schedules of more networks or others
 MORE: dict[str, tuple[str, str, str, float]] = {
     "duodiff ddim 20 k=5,12": ("duodiff", "ddim", "5 shallow, 7 middle, 8 deep", 8.3),
+    "control duodiff dpmsolver++ 10 k=5": ("control", "dpmsolver++", "5 shallow, 5 deep", 11.2),
     "control reversed ddim 20 k=8,15": ("control", "ddim", "8 deep, 7 middle, 5 shallow", 19.0),
     "duodiff ddim 20 k=7 middle-deep": ("duodiff", "ddim", "7 middle, 13 deep", 8.25),
     "control reversed ddim 20 k=13 deep-middle": ("control", "ddim", "13 deep, 7 middle", 12.0),

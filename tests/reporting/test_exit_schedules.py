@@ -168,3 +168,13 @@ def test_the_answer_prices_one_set_of_weights_and_holds_it_against_its_controls(
         line for line in page.splitlines() if line.startswith("| ase demo ddim 20 | deep with 15 evaluations")
     ]
     assert "| *+1.60 (" in control  # worse than the exit schedule
+
+
+def test_a_switch_at_the_cost_of_an_exit_schedule_stands_beside_it_with_its_price():
+    fids = {**FIDS, **ASE, "control duodiff dpmsolver++ 10 k=5": 11.2}
+    fids.pop("duodiff dpmsolver++ 10 k=4")
+    own = findings(fids)
+    (control,) = (c for c in own.controls["ase demo dpmsolver++ 10"] if c.what.startswith("DuoDiff"))
+    assert control.comparison.plan.name == "control duodiff dpmsolver++ 10 k=5"
+    page = render_answer(own, report_data(timings=evaluation(fids)["timings"]))
+    assert "| control duodiff dpmsolver++ 10 k=5 | 9.60 instead of 7.16 | 4,700 (35%) |" in page

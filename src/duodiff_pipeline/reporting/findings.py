@@ -84,6 +84,11 @@ class Findings:
         return tuple(plan for plan in self.plans if plan.role == "duodiff")
 
     @property
+    def switched_controls(self) -> tuple[MeasuredPlan, ...]:
+        """DuoDiffs at the cost of what serves by its parts."""
+        return tuple(plan for plan in self.plans if plan.role == "control" and _switches(plan, self.baseline))
+
+    @property
     def exit_schedules(self) -> tuple[MeasuredPlan, ...]:
         """Those of ASE."""
         return tuple(plan for plan in self.plans if plan.role == "ase")
@@ -161,8 +166,7 @@ def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Con
         nearest = min((p for p in alone if p.serves[0] == network), key=lambda p: abs(p.gmacs - duodiff.gmacs))
         found.append((f"{network} with {counted(nearest.nfe, 'evaluation')}", nearest))
     if duodiff.role in BY_PARTS:
-        other = [p for p in plans if p.solver == duodiff.solver and len(p.serves) > 1 and p.role not in BY_PARTS]
-        other = [p for p in other if p.serves[0] != plans[0].serves[0]]  # which is the order reversed
+        other = [p for p in plans if p.solver == duodiff.solver and _switches(p, plans[0])]
         found += [(f"DuoDiff, {p.runs}", p) for p in sorted(other, key=lambda p: abs(p.gmacs - duodiff.gmacs))[:1]]
     early = {duodiff.solver.alone, *(() if duodiff.role in BY_PARTS else (plans[0].solver,))}
     for plan in plans:
@@ -173,6 +177,11 @@ def _controls(duodiff: MeasuredPlan, plans: Sequence[MeasuredPlan]) -> tuple[Con
         if plan.exit_threshold is not None and plan.solver in early:
             found.append((f"AdaDiff at u \N{LESS-THAN OR EQUAL TO} {plan.exit_threshold:g}", plan))
     return tuple(Control(what, compare(plan, duodiff)) for what, plan in found)
+
+
+def _switches(plan: MeasuredPlan, baseline: MeasuredPlan) -> bool:
+    """Whether it is a DuoDiff, whatever its role: of several networks, and not in the order reversed."""
+    return len(plan.serves) > 1 and plan.role not in BY_PARTS and plan.serves[0] != baseline.serves[0]
 
 
 def _family(plan: MeasuredPlan) -> tuple[str, float]:

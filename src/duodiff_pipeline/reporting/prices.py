@@ -13,11 +13,11 @@ def price_rows(
     findings: Findings, ase: Ase | None, training_seconds: Mapping[str, float | None]
 ) -> list[dict[str, str]]:
     """With as many steps: every DuoDiff against its last network, every exit schedule against its whole one, and every
-    multistage network against the deep one, in whose place it is trained.
+    multistage network against the deep one, in whose place it is trained; after those the DuoDiffs of their cost.
 
     training_seconds: by network, None where it was not trained here. There is no row where the other was not evaluated.
     """
-    plans = (*findings.duodiffs, *findings.by_parts)
+    plans = (*findings.duodiffs, *findings.by_parts, *findings.switched_controls)
     rows = (_price_row(plan, findings, ase, training_seconds) for plan in plans)
     return [row for row in rows if row]
 
