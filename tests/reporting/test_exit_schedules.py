@@ -160,6 +160,11 @@ def test_a_whole_network_that_was_not_evaluated_is_named():
         savings(findings({**FIDS, **ASE}), "middle", timed({**FIDS, **ASE}))
 
 
+def test_plans_that_were_not_timed_are_named():
+    with pytest.raises(InputError, match="timings: ase demo ddim 20 was not timed: run the pipeline evaluation again"):
+        savings(findings({**FIDS, **ASE}), "deep", timed(FIDS))
+
+
 def test_the_answer_prices_one_set_of_weights_and_holds_it_against_its_controls():
     page = render_answer(findings({**FIDS, **ASE}), report_data(timings=evaluation({**FIDS, **ASE})["timings"]))
     (price,) = [line for line in page.splitlines() if line.startswith("| ase demo ddim 20 | 7.16 instead of 7.16 |")]

@@ -77,8 +77,9 @@ def test_the_strip_shows_who_serves_every_evaluation(page):
 
 
 def test_a_page_of_three_stages():
-    found = findings({name: plan[3] for name, plan in (PLANS | MORE).items()})
-    data = report_data()
+    every = {name: plan[3] for name, plan in (PLANS | MORE).items()}
+    found = findings(every)
+    data = report_data(timings=evaluation(every)["timings"])
     figures = draw_figures(found, data)
     page = render_page(found, data, figures)
     assert 'aria-label="5 shallow, 7 middle, 8 deep"' in page

@@ -64,11 +64,16 @@ class Saving:
 
 
 def savings(findings: Findings, backbone: str, by_batch: Sequence[Mapping[str, Any]]) -> list[Saving]:
-    """One for every exit schedule; backbone: the whole network; by_batch: of the timings."""
+    """One for every exit schedule; backbone: the whole network; by_batch: of the timings.
+
+    Raises InputError where the whole network was not evaluated, or either not timed.
+    """
     timed = max(by_batch, key=lambda batch: batch["images"])["plans"]
     found = []
     for plan in findings.exit_schedules:
         whole = whole_network_of(plan, findings, backbone)
+        if missing := [one.name for one in (plan, whole) if one.name not in timed]:
+            raise InputError(f"timings: {missing[0]} was not timed: run the pipeline evaluation again")
         rounds = [timed[one.name]["rounds"] for one in (plan, whole)]
         shares = [1 - own / all_ for own, all_ in zip(*rounds, strict=True)]
         comparison = compare(plan, whole)
