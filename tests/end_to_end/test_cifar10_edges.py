@@ -1,4 +1,4 @@
-"""The README's command for the edges of CIFAR-10, on a stand-in of the same files."""
+"""The guide's command for the edges of CIFAR-10, on a stand-in of the same files."""
 
 from pathlib import Path
 
