@@ -74,12 +74,18 @@ def kept(project: Project, experiment: str, all_steps: dict[str, int]) -> Work:
     """What a next process need not do again."""
     work = project.root / "data" / ".work" / experiment
     steps = {}
-    for folder in work.glob("train_*/*"):
+    for folder in sorted(
+        work.glob("train_*/*"), key=_is_finished
+    ):  # of a name, what is finished, not what lost a search
         name = folder.parent.name.removeprefix("train_")
         made = [int(path.stem) for path in folder.glob("*.ckpt")]
-        steps[name] = all_steps[name] if (folder / "result.json").is_file() else max(made, default=0)
+        steps[name] = all_steps[name] if _is_finished(folder) else max(made, default=0)
     trials = [t for t in _trials(project, experiment) if t.state.is_finished()]
     return Work({name: count for name, count in steps.items() if count}, len(trials))
+
+
+def _is_finished(training: Path) -> bool:
+    return (training / "result.json").is_file()
 
 
 def executed(log: Sequence[str]) -> Work:

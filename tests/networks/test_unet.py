@@ -132,7 +132,6 @@ def test_costs_do_not_depend_on_what_is_predicted() -> None:
     [
         ({"image_size": 9}, "2 levels halve the image 1 times, which its size 9 does not bear"),
         ({"decoder_widths": (4, 6)}, "width 6 is no multiple of 4"),
-        ({"attention_sides": (4, 2)}, r"attention at a side of 2 pixels, but the levels have \(8, 4\)"),
     ],
 )
 def test_impossible_architectures_are_refused(change, message) -> None:

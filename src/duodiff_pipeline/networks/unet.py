@@ -38,8 +38,8 @@ class UNetConfig(Conditional):
     of the encoder (a decoder has one more); attention_sides: of the levels with attention, pixels; shared_encoder: one
     for all decoders, or one for each; num_classes, predicts, noise, null_class: see `TransformerConfig`.
 
-    Raises InputError where the image cannot be halved as often as levels ask for, for widths that are odd, for
-    attention at a side that no level has, and where there is a null class but no other.
+    Raises InputError where the image cannot be halved as often as levels ask for, for widths that are odd, and where
+    there is a null class but no other.
     """
 
     image_size: int
@@ -63,8 +63,6 @@ class UNetConfig(Conditional):
                 f"{len(self.multipliers)} levels halve the image {len(self.multipliers) - 1} times, "
                 f"which its size {self.image_size} does not bear"
             )
-        if none := [side for side in self.attention_sides if side not in self.sides]:
-            raise InputError(f"attention at a side of {none[0]} pixels, but the levels have {self.sides}")
         self.require_a_class()
         odd = [width for width in (self.encoder_width, *self.decoder_widths) if width % 4]
         if odd:

@@ -106,13 +106,11 @@ def train_and_keep(
     keep_at_steps: Sequence[int] = (),
     draw: Callable[[nn.Module], Tensor] | None = None,
     until: int | None = None,
-    tracked_as: str | None = None,
 ) -> tuple[list[StoredNetwork], dict[str, Any], dict[str, Any]]:
     """As `train_once`, on batches of one's own; the averaged network as it was at these steps, and the final one.
 
     keep_at_steps: before the last; until: one of them, at which the training stops, untracked: it returns the networks
-    up to there alone, and may go on later. tracked_as: in place of the name, which trainings share that may come to the
-    same; those that do are one.
+    up to there alone, and may go on later.
     """
     from ..training.fit import Fitted, Hardware, fit, newest_step
 
@@ -122,7 +120,7 @@ def train_and_keep(
     finished = work.folder / NETWORK
     kept = {step: work.folder / f"network_{step}.safetensors" for step in keep_at_steps}
 
-    with tracking.Run() if until is not None else tracking.current().child(f"train {tracked_as or name}") as child:
+    with tracking.Run() if until is not None else tracking.current().child(f"train {name}") as child:
         child.log_params(parameters)
 
         def train_on() -> Fitted:

@@ -12,7 +12,7 @@ from ..config import Backbone, Multistage, Parameters
 from ..errors import InputError
 from ..networks.files import NetworkHeader, StoredNetwork
 from ..pipelines.early_exit.nodes import untrained_exits
-from ..pipelines.multistage.training import edges_beforehand, untrained_stages, work_name
+from ..pipelines.multistage.training import edges_beforehand, untrained_stages
 from ..pipelines.stage_training.ase import untrained_ase
 from ..pipelines.trained import NETWORK, RESULT, Untrained, training_gmacs, training_work
 from ..pipelines.training.nodes import take_backbone, take_checkpoint, untrained_backbone
@@ -150,11 +150,9 @@ def _looked_up(
     work_folder: Path,
     kept: tuple[int, ...] = (),
     batches: StageBatches | None = None,
-    shared: str | None = None,
 ) -> PlannedTraining:
-    """With what the work folder holds of it; shared: the name there, where others have it, too."""
-    known_by = (new.header, images.examples, p.hardware, new.inputs, work_folder, kept)
-    work = training_work(shared or name, *known_by, look=True)
+    """With what the work folder holds of it."""
+    work = training_work(name, new.header, images.examples, p.hardware, new.inputs, work_folder, kept, look=True)
     stored: StoredNetwork = PlannedNetwork(copy.deepcopy(new.network), _of_any_images(new.header), name)
     done = newest_step(work.folder)
     if work.remembers(RESULT, work.folder / NETWORK):
@@ -220,8 +218,8 @@ def _stages(
                 new, batches, kept = untrained_stages(
                     edges, images.examples, settings, p.training, p.noise, p.hardware, name, seed
                 )
-            full, of_kept = f"{name}_{seed}", (tuple(kept), batches, work_name(seed))
-            trainings[full] = _looked_up(full, "multistage_training", new, p, images, work_folder, *of_kept)
+            full = f"{name}_{seed}"
+            trainings[full] = _looked_up(full, "multistage_training", new, p, images, work_folder, tuple(kept), batches)
     return trainings
 
 

@@ -94,7 +94,7 @@ def train_stages(
     assert isinstance(config, UNetConfig)
     spent = np.cumsum([3 * _stage_macs(config)[batches.stage(step)] for step in range(steps)])
     networks, curve, seconds = train_and_keep(
-        work_name(seed),
+        f"{name}_{seed}",
         new.begun(),
         replace(new.header, step_macs=float(spent[-1]) / steps),
         train,
@@ -106,7 +106,6 @@ def train_stages(
         keep_at_steps=kept,
         draw=partial(_draw, own_edges, schedule, train, seed),
         until=None if until is None else kept[until],
-        tracked_as=f"{name}_{seed}",
     )
     gmacs = {step: float(spent[step - 1]) * training.batch_images / 1e9 for step in (*kept, steps)}
     curve["checkpoints"] = [{"step": step, "training_gmacs": value} for step, value in gmacs.items()]
@@ -169,11 +168,6 @@ def untrained_stages(
         stage_edges=own_edges,
     )
     return Untrained(network, header, fill, trained), batches_of(name, steps), kept
-
-
-def work_name(seed: int) -> str:
-    """Whose work folder holds a training: that of its seed, so that networks of the same edges are trained once."""
-    return f"stages_{seed}"
 
 
 @cache
