@@ -1,6 +1,6 @@
 """Resampling by two with the FIR filter of NCSN++ (Song et al., ICLR 2021, arXiv 2011.13456, appendix H).
 
-diffusers has the same filter as a convolution of N x C images of one channel, whose gradient took half of a training
+diffusers has the same filter as a convolution of N x C images of one channel, whose gradient took a third of a training
 step of a small U-Net on a CPU; as a convolution of C groups it takes hardly any of it (`make unet-speed`).
 
 Shapes: x (N, C, H, W), of any N and C, and even sides where they are halved.
