@@ -418,6 +418,18 @@ def staged(**changes: Any) -> dict[str, Any]:
         ),
         (staged(edges=[600.0]), "multistage.networks.staged: 3 decoders need 2 edges, not 1"),
         (staged(edges=[1200.0, 300.0]), "multistage.networks.staged.edges [1200.0, 300.0] must lie within 0..1000"),
+        (
+            staged(edges=[500.5, 500.2]),
+            "multistage.networks.staged.edges [500.5, 500.2] leave a stage without a whole timestep",
+        ),
+        (
+            staged(edges=[999.5, 300.0]),
+            "multistage.networks.staged.edges [999.5, 300.0] leave a stage without a whole timestep",
+        ),
+        (
+            {**staged(decoder_widths=[4] * 60, edges="searched"), "search": {"trainings": 2, "seed": 9}},
+            "timestep_clustering.nodes is 21, too few for the 60 stages of multistage.networks.staged",
+        ),
         (staged(decoder_widths=[4, 8], edges="optimal_denoiser"), "multistage.networks.staged: edges by optimal_den"),
         (staged(decoder_widths=[8], edges=None, shared_encoder=False), "multistage.networks.staged: shared_encoder"),
         ({"checkpoints": [0.5, 0.2]}, "multistage: checkpoints must rise, not [0.5, 0.2]"),

@@ -1,8 +1,8 @@
 """A switch saves the seconds that its multiply-accumulates promise, at the size of the papers' CIFAR-10 networks.
 
-`make stage-speed` prints what is measured: one micro-batch of 64 images, weights at random, every DuoDiff run timed
-right after the deep one. Small networks spend more of their time outside matrix products; the report of an experiment
-shows how far their measured speed-ups stay behind.
+`make stage-speed` prints what is measured: one micro-batch of 64 images, weights at random, every DuoDiff taking
+turns with the deep network. Small networks spend more of their time outside matrix products; the report of an
+experiment shows how far their measured speed-ups stay behind.
 """
 
 import sys
@@ -40,11 +40,11 @@ def test_speed_up_is_the_ratio_of_macs(capsys):
         return float(trace.seconds.sum()), trace.gmacs_per_image
 
     run(1)
+    rounds = [[run(k) for k in range(STEPS + 1)] for _ in range(ROUNDS)]
     lines = []
     for k in range(1, STEPS + 1):
-        rounds = [(run(0), run(k)) for _ in range(ROUNDS)]
-        promised = rounds[0][0][1] / rounds[0][1][1]
-        measured = median(deep[0] / switched[0] for deep, switched in rounds)
+        promised = rounds[0][0][1] / rounds[0][k][1]
+        measured = median(turn[0][0] / turn[k][0] for turn in rounds)
         lines.append((k, promised, measured))
     shown = [f"  k = {k} of {STEPS}: GMACs {p:.2f}, seconds {m:.2f}, {m / p:.2f}" for k, p, m in lines]
     with capsys.disabled():

@@ -238,6 +238,16 @@ def test_the_whole_of_another_backbone_is_a_control_that_is_timed(with_ase):
     assert (whole.role, whole.whole, whole.timed) == ("control", True, True)
 
 
+def test_a_whole_network_that_is_a_control_already_is_timed_all_the_same(with_ase):
+    """The deep network with fewer steps than 20 is all of what 16 steps leave blocks out of."""
+    twice = Ase.model_validate({**ASE.model_dump(), "solvers": [{"name": "ddim", "steps": n} for n in (20, 16)]})
+    plans = {one.plan.name: one for one in evaluated_plans([], SETTINGS, with_ase, BACKBONES, NOISE, ase=twice)}
+    both = plans["control fewer steps ddim 16"]
+    assert (both.role, both.control_of, both.timed) == ("control", "ase demo ddim 20", True)
+    assert "deep ddim 16" not in plans
+    assert not plans["control middle ddim 26"].timed
+
+
 def test_two_plans_of_one_name_are_refused(with_ase):
     common = {"solver": "ddim", "steps": 10, "history": "carried", "serves": ["ase/3", "ase/5"]}
     choices = [{**common, "edges": [edge]} for edge in (500.0, 300.0)]

@@ -76,6 +76,15 @@ def test_fid_that_may_be_worse_by_more_than_a_tenth_is_not_called_comparable():
     assert replace(saving, seconds=Interval(0.3, 0.28, 0.32, "")).verdict == "open"
 
 
+def test_fid_that_is_credibly_worse_within_a_tenth_is_comparable():
+    saving = found()[0]
+    slightly = Interval(0.04 * saving.whole.fid, 0.03 * saving.whole.fid, 0.05 * saving.whole.fid, "")
+    saving = replace(saving, comparison=replace(saving.comparison, difference=slightly))
+    assert saving.comparison.standing == "worse"
+    assert replace(saving, seconds=Interval(0.3, 0.28, 0.32, "")).verdict == "holds"
+    assert replace(saving, seconds=Interval(0.26, 0.24, 0.28, "")).verdict == "open"
+
+
 def test_a_schedule_that_leaves_out_too_little_tests_no_claim():
     saving = found()[0]
     plan = saving.comparison.plan

@@ -112,7 +112,7 @@ def test_the_training_cost_at_which_the_unified_fid_is_reached(section):
     assert section.reached["multistage_uniform"][0] is None
     assert section.reached["multistage_uniform"][1] == pytest.approx(0.96, abs=0.01)
     said = "\n".join(section.sentences)
-    assert "multistage reaches the final FID of unified at 75% and 75% of its training cost" in said
+    assert "multistage reaches the final FID of unified within 75% and 75% of its training cost" in said
     assert "separate does not reach the final FID of unified at its training cost, in 2 trainings." in said
 
 

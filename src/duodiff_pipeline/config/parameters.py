@@ -1,6 +1,7 @@
 """The whole tree, and what its sections demand of each other."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -66,12 +67,14 @@ class Parameters(Settings):
         for key, wanted in named:
             if wanted is not None and wanted not in self.backbones:
                 raise ValueError(f"{key} {wanted!r}, but the backbones are {sorted(self.backbones)}")
-        most = len(self.switch_search.backbones)
+        stages_by = {"switch_search.backbones": len(self.switch_search.backbones)}
+        if self.multistage and (searched := self.multistage.searched):
+            decoders = self.multistage.networks[searched].decoder_widths
+            stages_by[f"multistage.networks.{searched}"] = len(decoders)
         for key in ("nodes", "gradient_nodes"):
-            if most > (nodes := getattr(self.timestep_clustering, key)):
-                raise ValueError(
-                    f"timestep_clustering.{key} is {nodes}, too few for the {most} stages of switch_search.backbones"
-                )
+            for by, most in stages_by.items():
+                if most > (nodes := getattr(self.timestep_clustering, key)):
+                    raise ValueError(f"timestep_clustering.{key} is {nodes}, too few for the {most} stages of {by}")
         self._require_stages(stages)
         if self.backbones[self.early_exit.backbone].kind != "uvit":
             raise ValueError(f"early_exit.backbone is {self.early_exit.backbone!r}, but early exits belong to a uvit")
@@ -132,8 +135,13 @@ class Parameters(Settings):
             trained = {name, *(f"{name}_{seed}" for seed in self.multistage.seeds)}
             if trained & {*self.backbones, "early_exits", "ase"}:
                 raise ValueError(f"{key}: another network has that name already")
-            if isinstance(network.edges, tuple) and not all(0 < edge < self.noise.timesteps for edge in network.edges):
+            if not isinstance(network.edges, tuple):
+                continue
+            if not all(0 < edge < self.noise.timesteps for edge in network.edges):
                 raise ValueError(f"{key}.edges {list(network.edges)} must lie within 0..{self.noise.timesteps}")
+            first_of_stages = [self.noise.timesteps, *map(ceil, network.edges), 0]
+            if len(set(first_of_stages)) < len(first_of_stages):
+                raise ValueError(f"{key}.edges {list(network.edges)} leave a stage without a whole timestep")
 
     def _require_exit_schedule(self, ase: Ase) -> None:
         """Raises ValueError where the exit schedule is none of its backbone's, or follows exits not collected."""

@@ -50,17 +50,17 @@ class Saving:
 
     @property
     def verdict(self) -> ExitVerdict:
-        """On the paper's claim. FID is comparable where all of the interval lies within a margin, and not where it is
-        credibly worse; a schedule that leaves out less work than the claim asks for cannot test it.
+        """On the paper's claim. FID is comparable where all of the interval lies within the margin, and not where all
+        of it lies beyond; a schedule that leaves out less work than the claim asks for can contradict it, and no more.
         """
-        if self.comparison.standing == "worse":
+        margin, fid = COMPARABLE * self.whole.fid, self.comparison.difference
+        if fid.low > margin:
             return "contradicted"
         if self.gmacs < LEAST_SAVED:
             return "not tested"
         if self.seconds.high < LEAST_SAVED:
             return "contradicted"
-        comparable = self.comparison.difference.high <= COMPARABLE * self.whole.fid
-        return "holds" if comparable and self.seconds.low >= LEAST_SAVED else "open"
+        return "holds" if fid.high <= margin and self.seconds.low >= LEAST_SAVED else "open"
 
 
 def savings(findings: Findings, backbone: str, by_batch: Sequence[Mapping[str, Any]]) -> list[Saving]:

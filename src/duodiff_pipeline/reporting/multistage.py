@@ -243,7 +243,10 @@ def _further_from(gmacs: float) -> Callable[[Measured], float]:
 
 
 def _reached(measured: Sequence[Measured], name: str, first: str, seed: int, steps: int) -> float | None:
-    """Share of the first network's training cost at which the mean FID falls to its final one, between checkpoints."""
+    """Share of the first network's training cost at which the mean FID falls to its final one, between checkpoints.
+
+    At the first checkpoint that is the most it can be.
+    """
     own = [m for m in measured if (m.network, m.seed, m.steps) == (name, seed, steps)]
     (goal,) = (m for m in measured if (m.network, m.seed, m.steps, m.final) == (first, seed, steps, True))
     before = None
@@ -267,7 +270,7 @@ def _reached_sentence(name: str, first: str, shares: Sequence[float | None]) -> 
     at = listed(percent(share) for share in reached)
     rest = f", and not in {len(shares) - len(reached)}" if len(reached) < len(shares) else ""
     return (
-        f"{name} reaches the final FID of {first} at {at} of its training cost (means over blocks, between "
+        f"{name} reaches the final FID of {first} within {at} of its training cost (means over blocks, between "
         f"checkpoints), in {len(reached)} of {_trainings(len(shares))}{rest}."
     )
 

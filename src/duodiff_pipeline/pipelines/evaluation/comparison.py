@@ -24,7 +24,7 @@ ASE = "ase"
 @dataclass(frozen=True)
 class EvaluatedPlan:
     """role: what it is in the comparison; control_of: the plan whose cost a control matches; whole: all of a network
-    that another plan serves by its parts.
+    that another plan serves by its parts, whose seconds are held against it.
 
     `front`: it lies on the front of the search, and is measured again without controls of its own.
     """
@@ -109,7 +109,9 @@ def evaluated_plans(
     once: dict[tuple[Any, ...], EvaluatedPlan] = {}
     for evaluated in plans:
         plan = evaluated.plan
-        once.setdefault((plan.solver, plan.runs, plan.exit_threshold), evaluated)
+        earlier = once.setdefault((plan.solver, plan.runs, plan.exit_threshold), evaluated)
+        if evaluated.timed and not earlier.timed:
+            once[plan.solver, plan.runs, plan.exit_threshold] = replace(earlier, whole=True)
     by_name: dict[str, EvaluatedPlan] = {}
     for evaluated in once.values():
         if (other := by_name.setdefault(evaluated.plan.name, evaluated)) is not evaluated:
