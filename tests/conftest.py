@@ -9,10 +9,12 @@ from torch import nn
 
 from duodiff_pipeline import tracking
 from duodiff_pipeline.diffusion.noise import NoiseSchedule
+from duodiff_pipeline.networks.dit import DiT, DiTConfig
 from duodiff_pipeline.networks.early_exit import EarlyExits
 from duodiff_pipeline.networks.files import NetworkHeader, StoredNetwork
 from duodiff_pipeline.networks.probes import ProbeName
 from duodiff_pipeline.networks.shared_exits import SharedExits
+from duodiff_pipeline.networks.transformer import TransformerBackbone
 from duodiff_pipeline.networks.uvit import UViT, UViTConfig
 
 torch.set_num_threads(1)
@@ -50,8 +52,18 @@ def make_uvit() -> Callable[..., UViT]:
 
 
 @pytest.fixture(scope="session")
+def make_dit() -> Callable[..., DiT]:
+    def make(seed: int = 0, **changes) -> DiT:
+        network = DiT(replace(DiTConfig(image_size=8, channels=1, patch=4, width=16, depth=3, heads=2), **changes))
+        fill(network, seed, std=0.2)
+        return network.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_exits() -> Callable[..., EarlyExits]:
-    def make(network: UViT, seed: int = 0, probe: ProbeName = "linear") -> EarlyExits:
+    def make(network: TransformerBackbone, seed: int = 0, probe: ProbeName = "linear") -> EarlyExits:
         exits = EarlyExits(network.config, probe)
         fill(exits.heads, seed, std=0.3)
         fill(exits.probes, seed, std=1.0)  # uncertainties that spread, so that images exit at many depths
@@ -62,7 +74,7 @@ def make_exits() -> Callable[..., EarlyExits]:
 
 @pytest.fixture(scope="session")
 def make_shared_exits() -> Callable[..., SharedExits]:
-    def make(network: UViT, seed: int = 0, probe: ProbeName = "linear") -> SharedExits:
+    def make(network: TransformerBackbone, seed: int = 0, probe: ProbeName = "linear") -> SharedExits:
         exits = SharedExits(network.config, probe)
         fill(exits.tuned, seed + 7, std=0.2)
         fill(exits.probes, seed, std=1.0)
@@ -73,7 +85,7 @@ def make_shared_exits() -> Callable[..., SharedExits]:
 
 @pytest.fixture(scope="session")
 def make_stored() -> Callable[..., StoredNetwork]:
-    def make(network: UViT | EarlyExits | SharedExits, kind: str = "uvit", **changes) -> StoredNetwork:
+    def make(network: TransformerBackbone | EarlyExits | SharedExits, kind: str = "uvit", **changes) -> StoredNetwork:
         header = NetworkHeader(
             kind=kind,
             architecture=asdict(network.config),

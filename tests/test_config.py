@@ -137,7 +137,6 @@ def test_patience_is_that_of_the_variant_unless_it_is_given(variant: str, patien
         ("ase.depths", [5, 4], "ase: depths is needed for the schedule depths, and only there"),
         ("ase.backbone", "deeep", "ase.backbone is 'deeep', but the backbones are ['deep', 'middle', 'shallow']"),
         ("backbones.deep.kind", "unet", "backbones.deep.kind: Input should be 'uvit' or 'dit', not 'unet'"),
-        ("backbones.deep.kind", "dit", "early_exit.backbone is 'deep', but early exits belong to a uvit"),
         ("backbones.deep.stage", {"egde": 5}, "backbones.deep.stage.edge: Field required"),
     ],
 )

@@ -11,7 +11,7 @@ from .images.pack import ImagePack
 from .metrics.classifier import FeatureClassifier
 from .metrics.reference import ReferenceStatistics
 from .metrics.torchscript import TorchScriptExtractor
-from .networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
+from .networks.files import NetworkHeader, StoredNetwork, exit_kind
 
 ARCHITECTURE = ("patch", "width", "depth", "heads")
 UNET = ("encoder_width", "multipliers", "blocks", "attention_sides")
@@ -93,7 +93,7 @@ class Lineage:
         """The one that is set, as in `NetworkHeader`."""
         exits = self._parameters.early_exit
         if of == EXITS:
-            return EXIT_KINDS[exits.variant, exits.probe]
+            return exit_kind(exits.variant, exits.probe, self._parameters.backbones[exits.backbone].kind)
         return "unet" if self._unet_of(of) else self._parameters.backbones[self._backbone(of)].kind
 
     def _require_range(self, name: str, of: str, header: NetworkHeader) -> None:

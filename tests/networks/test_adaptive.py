@@ -14,23 +14,26 @@ from duodiff_pipeline.diffusion.denoiser import Prediction
 from duodiff_pipeline.diffusion.sampling import sample
 from duodiff_pipeline.diffusion.solvers import Solver, SolverName
 from duodiff_pipeline.networks.adaptive import AdaptiveDenoiser
+from duodiff_pipeline.networks.dit import DiT
 from duodiff_pipeline.networks.early_exit import EarlyExits, tokens_before_blocks
 
 IMAGES = 24
 VARIANTS = [
-    {},
-    {"num_classes": 5},
-    {"predicts": "image"},
-    {"depth": 1},
-    {"num_classes": 5, "predicts": "image", "patch": 2, "channels": 2},
+    ("make_uvit", {}),
+    ("make_uvit", {"num_classes": 5}),
+    ("make_uvit", {"predicts": "image"}),
+    ("make_uvit", {"depth": 1}),
+    ("make_uvit", {"num_classes": 5, "predicts": "image", "patch": 2, "channels": 2}),
+    ("make_dit", {}),
+    ("make_dit", {"num_classes": 5, "predicts": "image", "patch": 2, "channels": 2, "depth": 4}),
 ]
 
 
 class Bed:
     """A network with early exits, a batch, and what all L heads and probes say about it."""
 
-    def __init__(self, make_uvit, make_exits, probe="linear", **changes):
-        backbone = make_uvit(**{"depth": 5, **changes})
+    def __init__(self, make_network, make_exits, probe="linear", **changes):
+        backbone = make_network(**{"depth": 5, **changes})
         self.exits = make_exits(backbone, probe=probe)
         self.network = self.exits.network(backbone)
         self.depths = self.exits.depths
@@ -71,9 +74,9 @@ class Bed:
 
 
 @pytest.fixture(params=product(("make_exits", "make_shared_exits"), VARIANTS), ids=str, scope="module")
-def bed(request, make_uvit) -> Bed:
-    make_exits, changes = request.param
-    return Bed(make_uvit, request.getfixturevalue(make_exits), **changes)
+def bed(request) -> Bed:
+    make_exits, (make_network, changes) = request.param
+    return Bed(request.getfixturevalue(make_network), request.getfixturevalue(make_exits), **changes)
 
 
 def thresholds(bed: Bed) -> list[float]:
@@ -98,8 +101,9 @@ def count_images(bed: Bed, threshold: float) -> tuple[Counter[str], list[int]]:
     seen, hooks = Counter(), []
     watched = {f"block {i}": block for i, block in enumerate(bed.network.blocks)}
     watched |= {f"probe {i}": probe for i, probe in enumerate(bed.exits.probes)}
-    watched |= {f"head {i}": head.decoder_pred for i, head in enumerate(getattr(bed.exits, "heads", ()))}
-    watched["own head"] = bed.network.decoder_pred
+    last = "final_linear" if isinstance(bed.network, DiT) else "decoder_pred"
+    watched |= {f"head {i}": getattr(head, last) for i, head in enumerate(getattr(bed.exits, "heads", ()))}
+    watched["own head"] = getattr(bed.network, last)
     for name, module in watched.items():
         hooks.append(module.register_forward_hook(lambda _, inputs, __, name=name: seen.update({name: len(inputs[0])})))
     depth = bed.predict(threshold).exit_depth.tolist()
@@ -162,9 +166,10 @@ def test_an_image_exits_where_it_does_alone(bed):
             torch.testing.assert_close(alone.eps[0], together.eps[n], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("make_network", ["make_uvit", "make_dit"])
 @pytest.mark.parametrize("make", ["make_exits", "make_shared_exits"])
-def test_attention_probes_too(make_uvit, make, request):
-    bed = Bed(make_uvit, request.getfixturevalue(make), "attention", num_classes=5)
+def test_attention_probes_too(make_network, make, request):
+    bed = Bed(request.getfixturevalue(make_network), request.getfixturevalue(make), "attention", num_classes=5)
     depths = set()
     for threshold in thresholds(bed):
         expected_eps, expected_depth = bed.pick(threshold)

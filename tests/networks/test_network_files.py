@@ -3,7 +3,7 @@ import torch
 
 from duodiff_pipeline.errors import InputError
 from duodiff_pipeline.images.pack import ImagePack
-from duodiff_pipeline.networks.files import EXIT_KINDS, StoredNetwork
+from duodiff_pipeline.networks.files import EXITS, StoredNetwork, exit_kind
 
 
 @pytest.fixture
@@ -33,10 +33,11 @@ def test_round_trip_keeps_weights_header_and_identity(stored, tmp_path):
     assert torch.equal(loaded.module(x, timesteps, labels), stored.module(x, timesteps, labels))
 
 
-@pytest.mark.parametrize(("variant", "probe"), EXIT_KINDS)
-def test_early_exits_round_trip(make_uvit, make_exits, make_shared_exits, make_stored, tmp_path, variant, probe):
-    make = make_exits if variant == "duodiff" else make_shared_exits
-    stored = make_stored(make(make_uvit(), probe=probe), EXIT_KINDS[variant, probe])
+@pytest.mark.parametrize(("variant", "probe", "backbone"), EXITS)
+def test_early_exits_round_trip(variant, probe, backbone, make_stored, tmp_path, request):
+    network = request.getfixturevalue(f"make_{backbone}")()
+    make = request.getfixturevalue("make_exits" if variant == "duodiff" else "make_shared_exits")
+    stored = make_stored(make(network, probe=probe), exit_kind(variant, probe, backbone))
     stored.save(tmp_path / "exits.safetensors")
     loaded = StoredNetwork.load(tmp_path / "exits.safetensors")
     assert type(loaded.module) is type(stored.module)

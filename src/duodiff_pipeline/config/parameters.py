@@ -76,8 +76,6 @@ class Parameters(Settings):
                 if most > (nodes := getattr(self.timestep_clustering, key)):
                     raise ValueError(f"timestep_clustering.{key} is {nodes}, too few for the {most} stages of {by}")
         self._require_stages(stages)
-        if self.backbones[self.early_exit.backbone].kind != "uvit":
-            raise ValueError(f"early_exit.backbone is {self.early_exit.backbone!r}, but early exits belong to a uvit")
         if self.ase is not None:
             self._require_exit_schedule(self.ase)
         self._require_guidance()

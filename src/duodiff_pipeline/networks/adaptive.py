@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Prediction
-from .uvit import UViT
+from .transformer import TransformerBackbone
 
 
 class Exits(Protocol):
@@ -25,7 +25,7 @@ class Exits(Protocol):
         """Multiply-accumulates of one probe for one image."""
         ...
 
-    def network(self, backbone: UViT) -> UViT:
+    def network(self, backbone: TransformerBackbone) -> TransformerBackbone:
         """Whose blocks run: the backbone that the exits were made for, or one of their own."""
         ...
 
@@ -47,7 +47,7 @@ class AdaptiveDenoiser:
     macs_by_exit_depth: (L + 1,) int64, of one image, probes and heads included.
     """
 
-    def __init__(self, backbone: UViT, exits: Exits, threshold: float, patience: int = 0) -> None:
+    def __init__(self, backbone: TransformerBackbone, exits: Exits, threshold: float, patience: int = 0) -> None:
         self.network = exits.network(backbone)
         self.exits = exits
         self.threshold = threshold
@@ -124,7 +124,7 @@ class _LongSkips(list[Tensor]):
         return skip.index_select(0, torch.searchsorted(images, self.here))
 
 
-def _macs_by_exit_depth(network: UViT, exits: Exits) -> Tensor:
+def _macs_by_exit_depth(network: TransformerBackbone, exits: Exits) -> Tensor:
     """(L + 1,) int64: multiply-accumulates of one image that exits at each depth; all heads are shaped alike."""
     before = torch.tensor(network.macs_before_blocks)
     probed = torch.tensor([depth in exits.depths for depth in range(network.depth + 1)]).cumsum(0)

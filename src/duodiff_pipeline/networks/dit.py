@@ -1,13 +1,13 @@
 """DiT (Peebles & Xie, ICCV 2023, arXiv 2212.09748): a plain stack of transformer blocks, steered by adaLN-zero.
 
 Shapes: N images, C channels, H = W = image_size, p = patch, P = (H / p)^2 patches and as many tokens, D = width,
-L = depth (blocks). c: (N, D), what is known of time and class.
+L = depth (blocks), S = 1 + P. c: (N, D), what is known of time and class; it goes along as the first of the S tokens,
+which blocks pass on as it is.
 
 Without long skips an exit depth is a prefix: d blocks run, and the shared final layer reads out. Attention and MLP are
 those of the U-ViT here (no bias on q, k and v; exact GELU); positions are fixed sines and cosines.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +30,10 @@ class DiTConfig(TransformerConfig):
         super().__post_init__()
         if self.width % 2:
             raise InputError(f"width {self.width} is odd: half of it tells the row of a patch, half the column")
+
+    @property
+    def extra_tokens(self) -> int:
+        return 1
 
     @property
     def exit_depths(self) -> range:
@@ -57,8 +61,31 @@ class DiTBlock(nn.Module):
         return x_nsd + gate2[:, None] * self.mlp(modulate(self.norm2(x_nsd), shift2, scale2))
 
 
-class DiT(TransformerBackbone):
-    """A noise-predicting DiT; keeps the `Denoiser` contract."""
+class ReadsOutByCondition(nn.Module):
+    """What ends in a norm that c modulates and a linear layer: a DiT, and a head in its midst."""
+
+    config: DiTConfig
+    norm: nn.LayerNorm
+    modulation: nn.Linear
+    final_linear: nn.Linear
+
+    def add_output_layers(self) -> None:
+        c = self.config
+        self.norm = nn.LayerNorm(c.width, elementwise_affine=False)
+        self.modulation = nn.Linear(c.width, 2 * c.width)
+        self.final_linear = nn.Linear(c.width, c.patch**2 * c.channels)
+
+    def read_out(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        """Tokens (N, S, D) to the noise (N, C, H, W) in the images x at timesteps (N,)."""
+        c_nd, patches = tokens_nsd[:, 0], tokens_nsd[:, 1:]
+        shift, scale = self.modulation(nn.functional.silu(c_nd)).chunk(2, dim=1)
+        patches = self.final_linear(modulate(self.norm(patches), shift, scale))
+        output = unpatchify(patches, self.config.patch, self.config.channels)
+        return output_to_noise(self.config, output, x_nchw, timesteps)
+
+
+class DiT(ReadsOutByCondition, TransformerBackbone):
+    """A noise-predicting DiT."""
 
     config: DiTConfig
 
@@ -69,9 +96,7 @@ class DiT(TransformerBackbone):
         self.label_emb = nn.Embedding(c.num_classes, c.width) if c.num_classes else None
         self.time_mlp = nn.Sequential(nn.Linear(c.width, c.width), nn.SiLU(), nn.Linear(c.width, c.width))
         self.blocks = nn.ModuleList(DiTBlock(c.width, c.heads) for _ in range(c.depth))
-        self.norm = nn.LayerNorm(c.width, elementwise_affine=False)
-        self.modulation = nn.Linear(c.width, 2 * c.width)
-        self.final_linear = nn.Linear(c.width, c.patch**2 * c.channels)
+        self.add_output_layers()
         self.register_buffer("positions", _positions(c), persistent=False)
         self.positions: Tensor
 
@@ -83,18 +108,16 @@ class DiT(TransformerBackbone):
             else:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
-    def forward(
-        self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None, running: Sequence[int] | None = None
-    ) -> Tensor:
+    def embed(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
         x_in, times = network_input(self.config, x_nchw, timesteps)
         c_nd = self._condition(times, labels).to(x_nchw.dtype)
-        tokens = self.patch_embed(x_in) + self.positions.to(x_nchw.dtype)
-        for i, block in enumerate(self.blocks):
-            tokens = run_first(block, tokens, None if running is None else running[i], c_nd)
-        shift, scale = self.modulation(nn.functional.silu(c_nd)).chunk(2, dim=1)
-        patches = self.final_linear(modulate(self.norm(tokens), shift, scale))
-        output = unpatchify(patches, self.config.patch, self.config.channels)
-        return output_to_noise(self.config, output, x_nchw, timesteps)
+        patches = self.patch_embed(x_in) + self.positions.to(x_nchw.dtype)
+        return torch.cat([c_nd[:, None], patches], dim=1)
+
+    def run_block(self, i: int, tokens_nsd: Tensor, skips: list[Tensor], running: int | None = None) -> Tensor:
+        """As any stack; there are no long skips."""
+        c_n1d, patches = tokens_nsd[:, :1], tokens_nsd[:, 1:]
+        return torch.cat([c_n1d, run_first(self.blocks[i], patches, running, c_n1d[:, 0])], dim=1)
 
     @property
     def needed_depths(self) -> list[int]:
@@ -105,6 +128,14 @@ class DiT(TransformerBackbone):
         c = self.config
         with torch.device("meta"):
             return count_macs(self.blocks[0], torch.empty(1, c.patches, c.width), torch.empty(1, c.width))
+
+    @cached_property
+    def macs_before_blocks(self) -> list[int]:
+        c = self.config
+        with torch.device("meta"):
+            image, time = torch.empty(1, c.channels, c.image_size, c.image_size), torch.empty(1, c.width)
+        embedding = count_macs(self.patch_embed, image) + count_macs(self.time_mlp, time)
+        return [embedding + i * self.block_macs for i in range(self.depth + 1)]
 
     @property
     def embedding_parameters(self) -> list[nn.Parameter]:

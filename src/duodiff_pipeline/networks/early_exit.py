@@ -1,4 +1,4 @@
-"""AdaDiff as DuoDiff re-implemented it: on a frozen U-ViT, an output head and an uncertainty probe before every block.
+"""AdaDiff as DuoDiff re-implemented it: on a frozen stack, an output head and an uncertainty probe before every block.
 
 Source: AdaDiff (Tang et al., arXiv 2309.17074) as re-implemented for DuoDiff (arXiv 2410.09633): probe i and head i see
 the input of block i, so exit depth i means that i blocks were executed; depth L is the network's own output.
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from .cost import count_macs
+from .dit import DiTConfig, ReadsOutByCondition
 from .probes import AttentionProbe, ProbeName, UncertaintyProbe, init_probes, make_probes, probe_macs
-from .uvit import ReadsOut, UViT, UViTConfig
+from .transformer import TransformerBackbone, TransformerConfig
+from .uvit import ReadsOut, UViTConfig
 
 
-class ExitHead(ReadsOut):
+class UViTHead(ReadsOut):
     """Tokens (N, S, D) between two blocks to the noise (N, C, H, W) in the images x at timesteps (N,)."""
 
     def __init__(self, config: UViTConfig) -> None:
@@ -28,40 +30,47 @@ class ExitHead(ReadsOut):
     def forward(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
         return self.read_out(tokens_nsd, x_nchw, timesteps)
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates for one image."""
-        c = self.config
-        tokens = torch.empty(1, c.extra_tokens + c.patches, c.width, device="meta")
-        x = torch.empty(1, c.channels, c.image_size, c.image_size, device="meta")
-        return count_macs(ExitHead(replace(c, predicts="noise")), tokens, x, None)
+
+class DiTHead(ReadsOutByCondition):
+    """The same, of a DiT."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.add_output_layers()
+
+    def forward(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        return self.read_out(tokens_nsd, x_nchw, timesteps)
+
+
+def exit_head(config: TransformerConfig) -> UViTHead | DiTHead:
+    if isinstance(config, DiTConfig):
+        return DiTHead(config)
+    assert isinstance(config, UViTConfig)
+    return UViTHead(config)
 
 
 class EarlyExits(nn.Module):
     """The L heads and L probes that belong to one frozen network of L blocks; see `Exits`."""
 
-    def __init__(self, config: UViTConfig, probe: ProbeName = "linear") -> None:
+    def __init__(self, config: TransformerConfig, probe: ProbeName = "linear") -> None:
         super().__init__()
         self.config = config
-        self.heads = nn.ModuleList(ExitHead(config) for _ in range(config.depth))
+        self.heads = nn.ModuleList(exit_head(config) for _ in range(config.depth))
         self.probes = make_probes({"linear": UncertaintyProbe, "attention": AttentionProbe}[probe], config)
 
-    def init_weights(self, network: UViT, generator: torch.Generator) -> None:
+    def init_weights(self, network: TransformerBackbone, generator: torch.Generator) -> None:
         """Start every head as the network's own output layers, which it stands in for, and every probe near 1/2."""
-        output = {
-            name: tensor
-            for name, tensor in network.state_dict().items()
-            if name.split(".")[0] in ("norm", "decoder_pred", "final_layer")
-        }
+        weights = network.state_dict()
         for head in self.heads:
-            head.load_state_dict(output)
+            head.load_state_dict({name: weights[name] for name in head.state_dict()})
         init_probes(self.probes, generator)
 
     @property
     def depths(self) -> range:
         return range(self.config.depth)
 
-    def network(self, backbone: UViT) -> UViT:
+    def network(self, backbone: TransformerBackbone) -> TransformerBackbone:
         return backbone
 
     def uncertainty(self, depth: int, tokens_nsd: Tensor) -> Tensor:
@@ -73,7 +82,14 @@ class EarlyExits(nn.Module):
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all heads and probes for one image, as in training."""
-        return len(self.probes) * self.probe_macs + sum(head.macs for head in self.heads)  # type: ignore[misc]
+        return self.config.depth * (self.probe_macs + self._head_macs)
+
+    @property
+    def _head_macs(self) -> int:
+        c = self.config
+        tokens = torch.empty(1, c.extra_tokens + c.patches, c.width, device="meta")
+        x = torch.empty(1, c.channels, c.image_size, c.image_size, device="meta")
+        return count_macs(exit_head(replace(c, predicts="noise")), tokens, x, None)
 
     @property
     def probe_macs(self) -> int:
@@ -87,7 +103,7 @@ class EarlyExits(nn.Module):
 
 
 def tokens_before_blocks(
-    network: UViT, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None
+    network: TransformerBackbone, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None
 ) -> list[Tensor]:
     """The input (N, S, D) of every block of a network, in order."""
     tokens, skips, inputs = network.embed(x_nchw, timesteps, labels), list[Tensor](), list[Tensor]()

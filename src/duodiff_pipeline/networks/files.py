@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,24 +26,29 @@ StoredAs = Literal["float32", "float16"]
 BackboneKind = Literal["uvit", "dit"]
 ExitVariant = Literal["duodiff", "authors"]
 BYTES_PER_PARAMETER = 4  # in memory, whatever they are stored as
-EXIT_KINDS: dict[tuple[ExitVariant, ProbeName], str] = {
-    ("duodiff", "linear"): "early_exits",
-    ("duodiff", "attention"): "early_exits_attention",
-    ("authors", "linear"): "shared_exits",
-    ("authors", "attention"): "shared_exits_attention",
-}
+
+
+def exit_kind(variant: ExitVariant, probe: ProbeName, backbone: str) -> str:
+    """Of early exits, by the kind of the network that they were made for."""
+    name = "early_exits" if variant == "duodiff" else "shared_exits"
+    return name + ("_attention" if probe == "attention" else "") + ("_of_dit" if backbone == "dit" else "")
+
+
+EXITS = list(product(get_args(ExitVariant), get_args(ProbeName), get_args(BackboneKind)))
 KINDS: dict[str, Callable[[Any], nn.Module]] = {
     "uvit": UViT,
     "dit": DiT,
     "unet": UNet,
     **{
-        kind: partial(EarlyExits if variant == "duodiff" else SharedExits, probe=probe)
-        for (variant, probe), kind in EXIT_KINDS.items()
+        exit_kind(variant, probe, backbone): partial(EarlyExits if variant == "duodiff" else SharedExits, probe=probe)
+        for variant, probe, backbone in EXITS
     },
 }
-
-
-CONFIGS: dict[str, Callable[..., Any]] = {"dit": DiTConfig, "unet": UNetConfig}  # all others are made for a U-ViT
+CONFIGS: dict[str, Callable[..., Any]] = {
+    "dit": DiTConfig,
+    "unet": UNetConfig,
+    **{exit_kind(variant, probe, "dit"): DiTConfig for variant, probe, _ in EXITS},
+}  # all others are made for a U-ViT
 
 
 def _config(kind: str, architecture: dict[str, Any]) -> TransformerConfig | UNetConfig:

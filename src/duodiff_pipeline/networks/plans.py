@@ -19,7 +19,7 @@ from .exit_schedule import ExitSchedule
 from .files import BYTES_PER_PARAMETER, StoredNetwork
 from .shared_exits import SharedExits
 from .staged import StagedDenoiser
-from .uvit import UViT
+from .transformer import TransformerBackbone
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class NetworkBank:
         if self.exits is None or name != self.exits_of:
             raise InputError(f"{plan.name}: {name} has no early exits")
         network, exits = self.network(name), self.exits.module
-        assert isinstance(network, UViT)
+        assert isinstance(network, TransformerBackbone)
         assert isinstance(exits, EarlyExits | SharedExits)
         return self._guided(AdaptiveDenoiser(network, exits, plan.exit_threshold, plan.exit_patience), name)
 

@@ -1,6 +1,6 @@
 """Probes: what a stream of tokens between two blocks says about the prediction that could be read out of it there.
 
-Shapes: N images, S tokens, of which E extra ones ([label,] time) come first, D width, C, H, W of an image.
+Shapes: N images, S tokens, of which E extra ones (of label and time) come first, D width, C, H, W of an image.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .cost import count_macs
-from .uvit import UViTConfig, unpatchify
+from .transformer import TransformerConfig
+from .uvit import unpatchify
 
 ProbeName = Literal["linear", "attention"]
 
@@ -21,7 +22,7 @@ class UncertaintyProbe(nn.Module):
     DuoDiff's `mlp_probe_per_layer`.
     """
 
-    def __init__(self, config: UViTConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.linear = nn.Linear(config.width, 1)
 
@@ -35,7 +36,7 @@ class ConfidenceMap(nn.Module):
     AdaDiff's `LTE`.
     """
 
-    def __init__(self, config: UViTConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         self.linear = nn.Linear(config.width, config.patch**2 * config.channels)
@@ -53,7 +54,7 @@ class AttentionProbe(nn.Module):
     the functions are the same, at 1/S of the cost.
     """
 
-    def __init__(self, config: UViTConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.extra_tokens, self.scale = config.extra_tokens, config.width**-0.5
         self.query = nn.Linear(config.width, 1, bias=False)
@@ -67,7 +68,7 @@ class AttentionProbe(nn.Module):
         return self.output(nn.functional.silu(self.hidden(mean))).sigmoid().squeeze(1)
 
 
-def make_probes(kind: Callable[[UViTConfig], nn.Module], config: UViTConfig) -> nn.ModuleList:
+def make_probes(kind: Callable[[TransformerConfig], nn.Module], config: TransformerConfig) -> nn.ModuleList:
     """One probe a block."""
     return nn.ModuleList(kind(config) for _ in range(config.depth))
 
@@ -81,7 +82,7 @@ def init_probes(probes: nn.ModuleList, generator: torch.Generator) -> None:
             nn.init.normal_(parameter, std=0.02, generator=generator)
 
 
-def probe_macs(probes: Iterable[nn.Module], config: UViTConfig) -> int:
+def probe_macs(probes: Iterable[nn.Module], config: TransformerConfig) -> int:
     """Multiply-accumulates of one of the probes, which are all alike, for one image."""
     tokens = torch.empty(1, config.extra_tokens + config.patches, config.width, device="meta")
     return count_macs(next(iter(probes)), tokens)

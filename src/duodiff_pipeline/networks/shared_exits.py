@@ -1,4 +1,4 @@
-"""AdaDiff as its authors' code does it: a U-ViT trained so that its own output layers can read out after any block.
+"""AdaDiff as its authors' code does it: a stack trained so that its own output layers can read out after any block.
 
 Source: Tang et al., arXiv 2309.17074, and the authors' code, from which the paper's equations differ. Probe i sees the
 output of block i and tells a confidence c_i for every pixel; there are no further heads, and the network is fine-tuned
@@ -14,7 +14,9 @@ Symbols: g_i noise that the output layers predict after block i, eps the true no
 import torch
 from torch import Tensor, nn
 
+from .dit import DiT, DiTConfig
 from .probes import AttentionProbe, ConfidenceMap, ProbeName, init_probes, make_probes, probe_macs
+from .transformer import TransformerBackbone, TransformerConfig
 from .uvit import UViT, UViTConfig
 
 
@@ -24,13 +26,13 @@ class SharedExits(nn.Module):
     probe: linear makes a map of confidences; attention one confidence an image, which stands for all its pixels.
     """
 
-    def __init__(self, config: UViTConfig, probe: ProbeName = "linear") -> None:
+    def __init__(self, config: TransformerConfig, probe: ProbeName = "linear") -> None:
         super().__init__()
         self.config = config
-        self.tuned = UViT(config)
+        self.tuned = _untrained(config)
         self.probes = make_probes({"linear": ConfidenceMap, "attention": AttentionProbe}[probe], config)
 
-    def init_weights(self, network: UViT, generator: torch.Generator) -> None:
+    def init_weights(self, network: TransformerBackbone, generator: torch.Generator) -> None:
         """Start as a copy of the network, every probe near 1/2."""
         self.tuned.load_state_dict(network.state_dict())
         init_probes(self.probes, generator)
@@ -39,7 +41,7 @@ class SharedExits(nn.Module):
     def depths(self) -> range:
         return range(1, self.config.depth)
 
-    def network(self, backbone: UViT) -> UViT:
+    def network(self, backbone: TransformerBackbone) -> TransformerBackbone:
         return self.tuned
 
     def uncertainty(self, depth: int, tokens_nsd: Tensor) -> Tensor:
@@ -75,6 +77,13 @@ class SharedExits(nn.Module):
             eps.append(self.tuned.read_out(tokens, x_nchw, timesteps))
             confidences.append(self._confidence(i + 1, tokens))
         return torch.stack(eps), torch.stack(confidences)
+
+
+def _untrained(config: TransformerConfig) -> TransformerBackbone:
+    if isinstance(config, DiTConfig):
+        return DiT(config)
+    assert isinstance(config, UViTConfig)
+    return UViT(config)
 
 
 def shared_exit_loss(

@@ -59,12 +59,20 @@ class TransformerConfig(Conditional):
 
     @property
     @abstractmethod
+    def extra_tokens(self) -> int:
+        """How many tokens stand before those of the patches."""
+
+    @property
+    @abstractmethod
     def exit_depths(self) -> range:
         """Numbers of blocks that may run; the last is L."""
 
 
 class TransformerBackbone(Backbone):
-    """A noise-predicting stack of L blocks. Its parts are its exit depths: "5"."""
+    """A noise-predicting stack of L blocks; keeps the `Denoiser` contract. Its parts are its exit depths: "5".
+
+    What it is made of (`embed`, `run_block`, `read_out`) is public so that early exits can stop between blocks.
+    """
 
     config: TransformerConfig
 
@@ -73,6 +81,19 @@ class TransformerBackbone(Backbone):
         """Fill every parameter from `generator`."""
 
     @abstractmethod
+    def embed(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W), timesteps (N,) and labels (N,) to tokens (N, S, D)."""
+
+    @abstractmethod
+    def run_block(self, i: int, tokens_nsd: Tensor, skips: list[Tensor], running: int | None = None) -> Tensor:
+        """Run block i of 0..L-1. skips: what long skips hold so far; running: how many of the images, the first ones,
+        run it, all of them where it is None.
+        """
+
+    @abstractmethod
+    def read_out(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
+        """Tokens (N, S, D) to the noise (N, C, H, W) in the images x at timesteps (N,)."""
+
     def forward(
         self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None, running: Sequence[int] | None = None
     ) -> Tensor:
@@ -80,6 +101,10 @@ class TransformerBackbone(Backbone):
 
         running: (L,) how many of the images, the first ones, run each block; all of them where it is not given.
         """
+        tokens, skips = self.embed(x_nchw, timesteps, labels), list[Tensor]()
+        for i in range(self.depth):
+            tokens = self.run_block(i, tokens, skips, None if running is None else running[i])
+        return self.read_out(tokens, x_nchw, timesteps)
 
     @property
     @abstractmethod
@@ -90,6 +115,11 @@ class TransformerBackbone(Backbone):
     @abstractmethod
     def block_macs(self) -> int:
         """Multiply-accumulates that one image saves for each block that is dropped."""
+
+    @property
+    @abstractmethod
+    def macs_before_blocks(self) -> list[int]:
+        """(L + 1,) multiply-accumulates of one image up to each block; the last entry is up to the output layers."""
 
     @property
     @abstractmethod

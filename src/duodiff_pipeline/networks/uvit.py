@@ -7,7 +7,6 @@ Parameter names and layouts are those of the official checkpoints, so that they 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -154,10 +153,7 @@ class ReadsOut(nn.Module):
 
 
 class UViT(ReadsOut, TransformerBackbone):
-    """A noise-predicting U-ViT; keeps the `Denoiser` contract.
-
-    What it is made of (`embed`, `run_block`, `read_out`) is public so that early exits can stop between blocks.
-    """
+    """A noise-predicting U-ViT."""
 
     config: UViTConfig
 
@@ -191,7 +187,6 @@ class UViT(ReadsOut, TransformerBackbone):
         return [*self.in_blocks, self.mid_block, *self.out_blocks]
 
     def embed(self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W), timesteps (N,) and labels (N,) to tokens (N, S, D)."""
         require_labels(labels, self.config.num_classes)
         x_in, times = network_input(self.config, x_nchw, timesteps)
         time = timestep_embedding(times * self.config.timestep_scale, self.config.width)
@@ -201,7 +196,7 @@ class UViT(ReadsOut, TransformerBackbone):
         return torch.cat(tokens, dim=1) + self.pos_embed
 
     def run_block(self, i: int, tokens_nsd: Tensor, skips: list[Tensor], running: int | None = None) -> Tensor:
-        """Run block i of 0..L-1; in blocks push their output on `skips`, out blocks pop it. running: see `Block`."""
+        """As any stack; in blocks push their output on `skips`, out blocks pop it."""
         half = self.depth // 2
         if i <= half:
             tokens_nsd = self.blocks[i](tokens_nsd, None, running)
@@ -209,14 +204,6 @@ class UViT(ReadsOut, TransformerBackbone):
                 skips.append(tokens_nsd)
             return tokens_nsd
         return self.blocks[i](tokens_nsd, skips.pop(), running)
-
-    def forward(
-        self, x_nchw: Tensor, timesteps: Tensor, labels: Tensor | None = None, running: Sequence[int] | None = None
-    ) -> Tensor:
-        tokens, skips = self.embed(x_nchw, timesteps, labels), list[Tensor]()
-        for i in range(self.depth):
-            tokens = self.run_block(i, tokens, skips, None if running is None else running[i])
-        return self.read_out(tokens, x_nchw, timesteps)
 
     @property
     def needed_depths(self) -> list[int]:
@@ -234,7 +221,6 @@ class UViT(ReadsOut, TransformerBackbone):
 
     @cached_property
     def macs_before_blocks(self) -> list[int]:
-        """(L + 1,) multiply-accumulates of one image up to each block; the last entry is up to the output layers."""
         c = self.config
         with torch.device("meta"):
             image = torch.empty(1, c.channels, c.image_size, c.image_size)

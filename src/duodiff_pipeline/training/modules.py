@@ -16,8 +16,8 @@ from ..diffusion.stages import StageSchedule
 from ..networks.early_exit import EarlyExits, early_exit_loss, tokens_before_blocks
 from ..networks.preconditioning import edm_weight
 from ..networks.shared_exits import SharedExits, shared_exit_loss_of_means, shared_exit_means
+from ..networks.transformer import TransformerBackbone
 from ..networks.unet import UNet
-from ..networks.uvit import UViT
 from .averaging import OwnUpdatesAverage
 from .batches import Batch
 from .optimisation import Optimisation
@@ -194,7 +194,9 @@ class EarlyExitTraining(NoiseTraining):
 
     raw: EarlyExits
 
-    def __init__(self, exits: EarlyExits, network: UViT, noise: NoiseSchedule, optimisation: Optimisation) -> None:
+    def __init__(
+        self, exits: EarlyExits, network: TransformerBackbone, noise: NoiseSchedule, optimisation: Optimisation
+    ) -> None:
         super().__init__(exits, noise, optimisation, frozen=network)
 
     def means(self, batch: Batch) -> Tensor:

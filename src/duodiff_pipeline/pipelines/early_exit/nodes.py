@@ -7,9 +7,9 @@ from ...config import EarlyExit, HardwareSettings, Training
 from ...diffusion.random import keyed_torch_generator
 from ...images.examples import Examples
 from ...networks.early_exit import EarlyExits
-from ...networks.files import EXIT_KINDS, NetworkHeader, StoredNetwork
+from ...networks.files import NetworkHeader, StoredNetwork, exit_kind
 from ...networks.shared_exits import SharedExits
-from ...networks.uvit import UViT
+from ...networks.transformer import TransformerBackbone
 from ..trained import Untrained, train_once
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def untrained_exits(
 ) -> Untrained:
     """What `train_early_exits` trains."""
     frozen = network.module
-    assert isinstance(frozen, UViT)
+    assert isinstance(frozen, TransformerBackbone)
     noise, optimisation = frozen.config.noise, training.optimisation(settings.steps)
     exits = (EarlyExits if settings.variant == "duodiff" else SharedExits)(frozen.config, settings.probe)
 
@@ -57,7 +57,7 @@ def untrained_exits(
     # the frozen blocks only run forward
     only_forward = frozen.macs_before_blocks[-2] if isinstance(exits, EarlyExits) else 0
     header = NetworkHeader(
-        kind=EXIT_KINDS[settings.variant, settings.probe],
+        kind=exit_kind(settings.variant, settings.probe, network.header.kind),
         architecture=network.header.architecture,
         timestep_range=network.header.timestep_range,
         training={**training.model_dump(mode="json"), "seed": seed, "hardware": hardware.model_dump()},
