@@ -2,8 +2,8 @@
 
     G(a, b)   cosine between the gradients by all parameters of the mean |eps(x_n, n) - eps|^2 at n = a and n = b
 
-The rival clustering of the paper's ablation, after Go et al. 2023 (arXiv 2306.00354), which means it over checkpoints of a
-training; here it is that of the trained network. Images and noise are the same at every node.
+The rival clustering of the paper's ablation, after Go et al. 2023 (arXiv 2306.00354), where it is a mean over
+checkpoints of a training; here it is that of the trained network. Images and noise are the same at every node.
 """
 
 import numpy as np
