@@ -1,13 +1,13 @@
 """The whole tree, and what its sections demand of each other."""
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from ..errors import InputError
 from ..networks.exit_schedule import ExitSchedule
+from ..training.batches import stage_ranges
 from .analysis import ExitStatistics, LossGap, TimestepClustering
 from .ase import Ase
 from .data import DataPreparation, MetricReference
@@ -137,8 +137,7 @@ class Parameters(Settings):
                 continue
             if not all(0 < edge < self.noise.timesteps for edge in network.edges):
                 raise ValueError(f"{key}.edges {list(network.edges)} must lie within 0..{self.noise.timesteps}")
-            first_of_stages = [self.noise.timesteps, *map(ceil, network.edges), 0]
-            if len(set(first_of_stages)) < len(first_of_stages):
+            if any(low >= high for low, high in stage_ranges(network.edges, self.noise.timesteps)):
                 raise ValueError(f"{key}.edges {list(network.edges)} leave a stage without a whole timestep")
 
     def _require_exit_schedule(self, ase: Ase) -> None:

@@ -7,6 +7,7 @@ Symbols: u_i uncertainty that probe i predicts, g_i noise that head i predicts, 
 u_hat_i = mean over pixels of tanh|g_i - eps|, the uncertainty that g_i really has.
 """
 
+from abc import abstractmethod
 from dataclasses import replace
 
 import torch
@@ -19,35 +20,38 @@ from .transformer import TransformerBackbone, TransformerConfig
 from .uvit import ReadsOut, UViTConfig
 
 
-class UViTHead(ReadsOut):
+class ExitHead(nn.Module):
     """Tokens (N, S, D) between two blocks to the noise (N, C, H, W) in the images x at timesteps (N,)."""
 
-    def __init__(self, config: UViTConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         self.add_output_layers()
+
+    @abstractmethod
+    def add_output_layers(self) -> None: ...
+
+    @abstractmethod
+    def read_out(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor: ...
 
     def forward(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
         return self.read_out(tokens_nsd, x_nchw, timesteps)
 
 
-class DiTHead(ReadsOutByCondition):
-    """The same, of a DiT."""
+class UViTHead(ReadsOut, ExitHead):
+    """By output layers as those of a U-ViT."""
 
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.add_output_layers()
-
-    def forward(self, tokens_nsd: Tensor, x_nchw: Tensor, timesteps: Tensor) -> Tensor:
-        return self.read_out(tokens_nsd, x_nchw, timesteps)
+    config: UViTConfig
 
 
-def exit_head(config: TransformerConfig) -> UViTHead | DiTHead:
-    if isinstance(config, DiTConfig):
-        return DiTHead(config)
-    assert isinstance(config, UViTConfig)
-    return UViTHead(config)
+class DiTHead(ReadsOutByCondition, ExitHead):
+    """By output layers as those of a DiT."""
+
+    config: DiTConfig
+
+
+def exit_head(config: TransformerConfig) -> ExitHead:
+    return (DiTHead if isinstance(config, DiTConfig) else UViTHead)(config)
 
 
 class EarlyExits(nn.Module):

@@ -83,6 +83,11 @@ def _order_of_epoch(seed: int, epoch: int, images: int) -> NDArray[np.int64]:
     return keyed_generator(seed, "order", epoch).permutation(images)
 
 
+def stage_ranges(edges: Sequence[float], timesteps: int) -> list[tuple[int, int]]:
+    """[low, high) of the whole timesteps of each stage, noise to data; low is not below high where there are none."""
+    return [(low, high) for high, low in pairwise([timesteps, *map(math.ceil, edges), 0])]
+
+
 class StageBatches(StepBatches):
     """The same, but all timesteps of a step lie in one stage, for a network of which one decoder learns at a time.
 
@@ -108,8 +113,7 @@ class StageBatches(StepBatches):
         **labels: Any,
     ) -> None:
         super().__init__(examples, (0, timesteps), batch_images, steps, seed, flip, **labels)
-        bounds = [timesteps, *(math.ceil(edge) for edge in edges), 0]
-        self.ranges = [(low, high) for high, low in pairwise(bounds)]
+        self.ranges = stage_ranges(edges, timesteps)
         counts = np.array([high - low for low, high in self.ranges])
         if counts.min() < 1:
             raise ValueError(f"the edges {list(edges)} leave a stage without a timestep")

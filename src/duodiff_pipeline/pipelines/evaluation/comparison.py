@@ -109,9 +109,10 @@ def evaluated_plans(
     once: dict[tuple[Any, ...], EvaluatedPlan] = {}
     for evaluated in plans:
         plan = evaluated.plan
-        earlier = once.setdefault((plan.solver, plan.runs, plan.exit_threshold), evaluated)
+        key = (plan.solver, plan.runs, plan.exit_threshold)
+        earlier = once.setdefault(key, evaluated)
         if evaluated.timed and not earlier.timed:
-            once[plan.solver, plan.runs, plan.exit_threshold] = replace(earlier, whole=True)
+            once[key] = replace(earlier, whole=True)
     by_name: dict[str, EvaluatedPlan] = {}
     for evaluated in once.values():
         if (other := by_name.setdefault(evaluated.plan.name, evaluated)) is not evaluated:
